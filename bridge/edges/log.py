@@ -1,0 +1,175 @@
+"""Writing and reading a project's log. The only writer of `log/`.
+
+A position is given under the project's lock: max(now, newest + 1). An object is put once; after an unclear answer a
+HEAD decides whether it is there, and if not the records get a *new* key: CORTX-RGW removes before it inserts, so a log
+key is never written twice (shared facts on CORTX; docs/cortx.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import redis
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+from bridge.edges import redis as names
+from bridge.errors import NotFound, OutsideError, Unavailable
+from bridge.keys import Layout, LogKey
+from bridge.records import Record
+from bridge.state import State
+from bridge.store import ObjectInfo, ObjectStore
+
+log = logging.getLogger(__name__)
+LOCK_TTL_S = 60
+PUT_TRIES = 3
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class LogWriter:
+    """Appends records to one project's log. `store` must not retry puts by itself."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        connection: redis.Redis,
+        layout: Layout,
+        *,
+        clock_ms: Callable[[], int] = now_ms,
+    ) -> None:
+        self._store = store
+        self._redis = connection
+        self._layout = layout
+        self._clock_ms = clock_ms
+        self._lock: Lock | None = None
+
+    @contextmanager
+    def locked(self, wait_s: float | None = None) -> Iterator[bool]:
+        """Hold the project's lock, waiting up to `wait_s` (None: do not wait). Yields whether we have it."""
+        lock = self._redis.lock(names.log_lock(self._layout.uid), timeout=LOCK_TTL_S, sleep=0.05)
+        held = lock.acquire(blocking=wait_s is not None, blocking_timeout=wait_s)
+        if not held:
+            yield False
+            return
+        self._lock = lock
+        try:
+            yield True
+        finally:
+            self._lock = None
+            try:
+                lock.release()
+            except LockError:
+                log.warning("the lock of %s ran out before its work was done", self._layout.uid)
+
+    def append(self, records: list[Record]) -> str:
+        """Put the records as one object and return its key. Raises Unavailable or Refused: then nothing is promised.
+
+        Takes the lock for itself unless `locked` holds it."""
+        if self._lock is None:
+            with self.locked(wait_s=LOCK_TTL_S) as held:
+                if not held:
+                    raise Unavailable(
+                        f"another worker has held the log of {self._layout.uid} for {LOCK_TTL_S} s"
+                    )
+                return self._put(records)
+        self._lock.extend(LOCK_TTL_S, replace_ttl=True)
+        return self._put(records)
+
+    def _put(self, records: list[Record]) -> str:
+        body = "".join(record.to_json() + "\n" for record in records).encode()
+        sha = hashlib.sha256(body).hexdigest()[:16]
+        trouble: OutsideError | None = None
+        for _ in range(PUT_TRIES):
+            position = max(self._clock_ms(), self._newest_position() + 1)
+            key = self._layout.log(LogKey(position=position, sha=sha))
+            self._redis.set(names.last_key(self._layout.uid), key)
+            try:
+                self._store.put(key, body, content_type="application/x-ndjson")
+                return key
+            except Unavailable as error:
+                trouble = error
+                if self._is_there(key, body):
+                    return key
+        raise trouble or Unavailable("the log could not be written")
+
+    def _is_there(self, key: str, body: bytes) -> bool:
+        """Whether an unclear put was done. Raises when the store does not say: then the caller must come again."""
+        info = self._store.head(key)
+        md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        return info is not None and info.size_bytes == len(body) and info.md5 in (md5, None)
+
+    def _newest_position(self) -> int:
+        """The newest position given out, from Redis, or from the bucket when Redis has forgotten it."""
+        last = self._redis.get(names.last_key(self._layout.uid))
+        parsed = self._layout.parse_log(last.decode()) if last else None
+        if parsed is None:
+            newest = newest_key(self._store, self._layout)
+            parsed = self._layout.parse_log(newest.key) if newest else None
+        return parsed.position if parsed else 0
+
+
+def newest_key(store: ObjectStore, layout: Layout) -> ObjectInfo | None:
+    """The last object of the log, or None."""
+    newest = None
+    for info in store.keys(layout.log_prefix):
+        newest = info
+    return newest
+
+
+def log_keys(store: ObjectStore, layout: Layout, *, after: str = "") -> Iterator[ObjectInfo]:
+    """The log's objects in order of position, from after a key on. Anything else under log/ is passed over."""
+    for info in store.keys(layout.log_prefix, start_after=after):
+        if layout.parse_log(info.key) is not None:
+            yield info
+
+
+def read_object(store: ObjectStore, key: str) -> list[Record]:
+    """The records of one log object. Raises ValueError naming the key and line when it is damaged."""
+    records = []
+    for number, line in enumerate(store.get(key).splitlines(), start=1):
+        try:
+            records.append(Record.from_json(line))
+        except ValueError as error:
+            raise ValueError(f"{key}, line {number}: {error}") from error
+    return records
+
+
+def read_records(store: ObjectStore, layout: Layout, *, after: str = "") -> Iterator[Record]:
+    """Every record of the log, object by object; a damaged object is named in the log and costs itself only."""
+    for info in log_keys(store, layout, after=after):
+        try:
+            yield from read_object(store, info.key)
+        except (ValueError, NotFound) as error:
+            log.error("passed over a log object that cannot be read: %s", error)
+
+
+def read_state(store: ObjectStore, layout: Layout, at: datetime | None = None) -> State:
+    """The state of a project, now or as the door knew it at a time."""
+    state = State()
+    for record in read_records(store, layout):
+        if at is None or record.received_at <= at:
+            state.add(record)
+    return state
+
+
+def lost_newest(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
+    """Whether the bucket no longer has what we wrote last: it was emptied or replaced behind our back."""
+    last = connection.get(names.last_key(layout.uid))
+    if last is None:
+        return False
+    if store.head(last.decode()) is not None:
+        return False
+    # The newest put can have failed without a trace; any object at or after the day before tells the two apart.
+    parsed = layout.parse_log(last.decode())
+    if parsed is None:
+        return False
+    day_before = datetime.fromtimestamp(parsed.position / 1000, UTC) - timedelta(days=1)
+    return next(iter(log_keys(store, layout, after=layout.log_day_prefix(day_before))), None) is None

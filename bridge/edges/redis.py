@@ -1,0 +1,100 @@
+"""Redis connections, and every key we keep there.
+
+Two kinds of client: `ingest_client` fails within 250 ms and never retries, because Label Studio waits for its answer
+(redis-py's own defaults take seconds to fail); `client` waits and retries as a job may.
+"""
+
+from __future__ import annotations
+
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+
+INGEST_TIMEOUT_S = 0.25
+_ROOT = "bridge:"
+
+
+def ingest_client(url: str, timeout_s: float = INGEST_TIMEOUT_S) -> redis.Redis:
+    """For the door: every call ends within the timeout, one way or the other."""
+    return redis.Redis.from_url(
+        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+    )
+
+
+def client(url: str) -> redis.Redis:
+    """For jobs and commands: patient. RQ waits on it for up to its own dequeue time-out, so no socket time-out."""
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=5,
+        retry=Retry(ExponentialBackoff(cap=2, base=0.1), 5),
+        health_check_interval=30,
+    )
+
+
+STREAMS = f"{_ROOT}streams"  # set of project uids that have had an event
+QUARANTINE = f"{_ROOT}quarantine"  # stream of bodies we could not read
+WANTED = f"{_ROOT}wanted"  # set of project uids whose baseline was asked for
+REREAD = (
+    f"{_ROOT}reread"  # set of project uids to read whole again, as soon as no reading of them is under way
+)
+
+
+def stream(uid: str) -> str:
+    return f"{_ROOT}events:{uid}"
+
+
+def pending(uid: str) -> str:
+    return f"{_ROOT}pending:{uid}"
+
+
+def log_lock(uid: str) -> str:
+    return f"{_ROOT}lock:log:{uid}"
+
+
+def baseline_lock(uid: str) -> str:
+    return f"{_ROOT}lock:baseline:{uid}"
+
+
+def current_lock(uid: str) -> str:
+    return f"{_ROOT}lock:current:{uid}"
+
+
+def last_key(uid: str) -> str:
+    """The newest log key written for a project."""
+    return f"{_ROOT}last:{uid}"
+
+
+def known(uid: str) -> str:
+    """Hash: `kind:id` -> fingerprint of the record written last for it."""
+    return f"{_ROOT}known:{uid}"
+
+
+def baseline(uid: str) -> str:
+    """Hash: how far the baseline is."""
+    return f"{_ROOT}baseline:{uid}"
+
+
+def baseline_pending(uid: str) -> str:
+    return f"{_ROOT}baseline-pending:{uid}"
+
+
+def current_cursor(uid: str) -> str:
+    """The newest log key that current/ has taken in."""
+    return f"{_ROOT}current:{uid}"
+
+
+def current_pending(uid: str) -> str:
+    return f"{_ROOT}current-pending:{uid}"
+
+
+def trouble(uid: str) -> str:
+    """Why a project's events do not reach the bucket just now, in words."""
+    return f"{_ROOT}trouble:{uid}"
+
+
+def media(uid: str) -> str:
+    """Hash: upload path -> key in the bucket."""
+    return f"{_ROOT}media:{uid}"
+
+
+COUNTERS = f"{_ROOT}counters"  # hash: counters that workers add to and the sidecar's /metrics shows

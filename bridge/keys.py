@@ -1,0 +1,121 @@
+"""The bucket layout. The only place a key is written or read.
+
+{prefix}/projects/{project uid}/
+    log/{yyyy}/{mm}/{dd}/{position:013d}-{sha}.jsonl    immutable records; position = milliseconds since 1970
+    media/{sha256}{ext}                                 files uploaded into Label Studio itself
+    snapshots/{position:013d}/…                         (later) tables of the state, manifest.json last
+    current/annotations/{annotation_id}.json            the newest version of each annotation
+    current/deleted/annotations/{annotation_id}.json    the last version of each annotation that was deleted
+    exports/{export_id}/…  models/{version}/…  metrics/…
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+_UID = re.compile(r"\d+\.\d+")
+_LOG = re.compile(r"log/(\d{4})/(\d{2})/(\d{2})/(\d{13})-([0-9a-f]{16})\.jsonl")
+_CURRENT = re.compile(r"current/(deleted/)?annotations/(\d+)\.json")
+_MEDIA = re.compile(r"media/([0-9a-f]{64})(\.[a-z0-9]{1,10})?")
+
+
+def project_uid(project_id: int, created_at: datetime) -> str:
+    """Label Studio's own uid of a project, `{id}.{created_at in epoch seconds}` (facts/ml-protocol.md, 1.1)."""
+    return f"{project_id}.{int(created_at.timestamp())}"
+
+
+def project_id_of(uid: str) -> int:
+    """The project's id within its Label Studio; raises ValueError when `uid` is no project uid."""
+    if not _UID.fullmatch(uid):
+        raise ValueError(f"{uid!r} is no project uid such as 3.1795312966")
+    return int(uid.partition(".")[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogKey:
+    """One object of the log. `sha` is the first 16 hex digits of the body's SHA-256."""
+
+    position: int
+    sha: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurrentKey:
+    """The newest (or, once deleted, the last) version of one annotation."""
+
+    annotation_id: str
+    deleted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaKey:
+    """One uploaded file. `ext` is lower case with its dot, or empty."""
+
+    sha256: str
+    ext: str
+
+
+class Layout:
+    """Builds and reads the keys of one project under an optional prefix."""
+
+    def __init__(self, uid: str, prefix: str = "") -> None:
+        project_id_of(uid)
+        self.uid = uid
+        self.root = f"{projects_prefix(prefix)}{uid}/"
+
+    @property
+    def log_prefix(self) -> str:
+        return f"{self.root}log/"
+
+    def log_day_prefix(self, day: datetime) -> str:
+        return f"{self.log_prefix}{day.astimezone(UTC):%Y/%m/%d}/"
+
+    def log(self, key: LogKey) -> str:
+        day = datetime.fromtimestamp(key.position / 1000, UTC)
+        return f"{self.log_day_prefix(day)}{key.position:013d}-{key.sha}.jsonl"
+
+    def parse_log(self, key: str) -> LogKey | None:
+        """The fields of a log key, or None when it is none of this project's."""
+        found = _LOG.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
+        return LogKey(position=int(found[4]), sha=found[5]) if found else None
+
+    @property
+    def current_prefix(self) -> str:
+        return f"{self.root}current/"
+
+    def current(self, key: CurrentKey) -> str:
+        return f"{self.root}current/{'deleted/' if key.deleted else ''}annotations/{key.annotation_id}.json"
+
+    def parse_current(self, key: str) -> CurrentKey | None:
+        found = _CURRENT.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
+        return CurrentKey(annotation_id=found[2], deleted=bool(found[1])) if found else None
+
+    def media(self, key: MediaKey) -> str:
+        return f"{self.root}media/{key.sha256}{key.ext}"
+
+    def parse_media(self, key: str) -> MediaKey | None:
+        found = _MEDIA.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
+        return MediaKey(sha256=found[1], ext=found[2] or "") if found else None
+
+
+def projects_prefix(prefix: str = "") -> str:
+    """Everything we keep lies under this."""
+    return f"{prefix}/projects/" if prefix else "projects/"
+
+
+def uid_of_key(key: str, prefix: str = "") -> str | None:
+    """The project a key belongs to, or None."""
+    start = projects_prefix(prefix)
+    if not key.startswith(start):
+        return None
+    uid = key[len(start) :].partition("/")[0]
+    return uid if _UID.fullmatch(uid) else None
+
+
+def safe_ext(filename: str) -> str:
+    """The lower-case extension of a file name with its dot, or "" when it has none fit for a key."""
+    _, dot, ext = filename.rpartition(".")
+    ext = ext.lower()
+    return f".{ext}" if dot and re.fullmatch(r"[a-z0-9]{1,10}", ext) else ""

@@ -1,0 +1,357 @@
+"""The settings of each program: one frozen dataclass per program, read once from a mapping.
+
+`from_env` reports every wrong value at once, by its environment name, with what it was (secrets excepted) and what
+is allowed. Only the entry points (`__main__.py`, `sidecar/cli.py`) read the real environment; everything else is
+handed a settings object. The README's table is compared with `all_settings()` by a test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from bridge.errors import SettingsError
+
+MIB = 1024 * 1024
+
+
+def text(value: str) -> str:
+    return value
+
+
+def url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address such as http://127.0.0.1:8080")
+    return value.rstrip("/")
+
+
+def redis_url(value: str) -> str:
+    if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("an address such as redis://127.0.0.1:6379/0")
+    return value
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        allowed = f"a whole number from {low} to {high}"
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError(allowed) from None
+        if not low <= number <= high:
+            raise ValueError(allowed)
+        return number
+
+    return parse
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        allowed = f"a number from {low:g} to {high:g}"
+        try:
+            parsed = float(value)
+        except ValueError:
+            raise ValueError(allowed) from None
+        if not low <= parsed <= high:
+            raise ValueError(allowed)
+        return parsed
+
+    return parse
+
+
+def log_level(value: str) -> str:
+    if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("one of DEBUG, INFO, WARNING, ERROR")
+    return value.upper()
+
+
+def bucket_name(value: str) -> str:
+    """The names that both CORTX generations accept (cortx-s3server S3_put_bucket rules): no "--", "..", ".-"."""
+    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9]|[.-](?=[a-z0-9])){2,62}", value):
+        raise ValueError(
+            "3 to 63 of a-z 0-9 . - ; starts and ends with a letter or digit; no two of . - side by side"
+        )
+    return value
+
+
+def prefix(value: str) -> str:
+    if value.startswith("/") or "//" in value or ".." in value:
+        raise ValueError("a key prefix such as team-a/labels, without a leading slash, '//' or '..'")
+    return value.strip("/")
+
+
+def regular_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return value
+
+
+def secret_text(value: str) -> str:
+    if len(value) < 8:
+        raise ValueError("at least 8 characters")
+    return value
+
+
+def setting(
+    env: str,
+    parse: Callable[[str], Any],
+    about: str,
+    *,
+    default: Any = MISSING,
+    secret: bool = False,
+) -> Any:
+    """A dataclass field filled from the environment variable `env`; without a default it is required."""
+    metadata = {"env": env, "parse": parse, "about": about, "secret": secret}
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+def group(cls: type[Any]) -> Any:
+    """A field that is itself a settings dataclass."""
+    return dataclasses.field(metadata={"group": cls})
+
+
+class _FromEnv:
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read this program's settings; raises SettingsError naming every wrong or missing value."""
+        problems: list[str] = []
+        settings = _read(cls, environ, problems)
+        if problems:
+            raise SettingsError("wrong settings:\n  " + "\n  ".join(problems))
+        return settings  # type: ignore[no-any-return]
+
+
+def _read(cls: type[Any], environ: Mapping[str, str], problems: list[str]) -> Any:
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if "group" in field.metadata:
+            values[field.name] = _read(field.metadata["group"], environ, problems)
+            continue
+        env, parse = field.metadata["env"], field.metadata["parse"]
+        raw = environ.get(env, "").strip()
+        if raw == "":
+            if field.default is MISSING:
+                problems.append(f"{env} is not set: {field.metadata['about']}")
+            continue
+        try:
+            values[field.name] = parse(raw)
+        except ValueError as error:
+            shown = "its value" if field.metadata["secret"] else repr(raw)
+            problems.append(f"{env}: {shown} is not allowed; allowed: {error}")
+    return None if problems else cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Settings(_FromEnv):
+    """How to reach the object store. Names follow the AWS tools' own variables."""
+
+    endpoint_url: str = setting("AWS_ENDPOINT_URL_S3", url, "address of CORTX or another S3 server")
+    access_key_id: str = setting("AWS_ACCESS_KEY_ID", text, "access key of the object store")
+    secret_access_key: str = setting(
+        "AWS_SECRET_ACCESS_KEY", text, "secret key of the object store", secret=True
+    )
+    region: str = setting(
+        "AWS_DEFAULT_REGION", text, "region used in signatures; CORTX accepts any", default="us-east-1"
+    )
+    ca_bundle: str | None = setting(
+        "AWS_CA_BUNDLE", text, "file with the store's own CA certificate", default=None
+    )
+    bucket: str = setting("BUCKET", bucket_name, "the bucket that keeps everything")
+    bucket_prefix: str = setting("BUCKET_PREFIX", prefix, "key prefix inside the bucket", default="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelStudioSettings(_FromEnv):
+    """How our programs reach Label Studio."""
+
+    url: str = setting("LABEL_STUDIO_URL", url, "address of Label Studio")
+    api_key: str = setting(
+        "LABEL_STUDIO_API_KEY", text, "a personal access token or a legacy token of Label Studio", secret=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SidecarSettings(_FromEnv):
+    """`python -m sidecar …`: the door for webhooks, the API and the command line."""
+
+    label_studio: LabelStudioSettings = group(LabelStudioSettings)
+    s3: S3Settings = group(S3Settings)
+    redis_url: str = setting("REDIS_URL", redis_url, "address of Redis")
+    webhook_secret: str = setting(
+        "WEBHOOK_SECRET", secret_text, "secret that Label Studio sends with each webhook", secret=True
+    )
+    api_token: str = setting("API_TOKEN", secret_text, "bearer token for the sidecar's API", secret=True)
+    sidecar_url: str = setting(
+        "SIDECAR_URL",
+        url,
+        "the sidecar's address as Label Studio reaches it",
+        default="http://127.0.0.1:9100",
+    )
+    ml_backend_url: str | None = setting(
+        "ML_BACKEND_URL",
+        url,
+        "the ML backend's address as Label Studio reaches it; empty: none is registered",
+        default=None,
+    )
+    basic_auth_user: str | None = setting(
+        "BASIC_AUTH_USER", text, "user name that guards the ML backend", default=None
+    )
+    basic_auth_pass: str | None = setting(
+        "BASIC_AUTH_PASS", text, "password that guards the ML backend", default=None, secret=True
+    )
+    storage_prefix: str = setting(
+        "STORAGE_PREFIX",
+        prefix,
+        "where in the bucket the pictures to label lie (import storage)",
+        default="images",
+    )
+    storage_regex: str = setting(
+        "STORAGE_REGEX",
+        regular_expression,
+        "which keys under STORAGE_PREFIX become tasks (regular expression over the whole key)",
+        default=r"(?i).*\.(jpe?g|png|webp|bmp|gif|tiff?)$",
+    )
+    label_studio_s3_url: str | None = setting(
+        "LABEL_STUDIO_S3_URL",
+        url,
+        "the store's address as Label Studio reaches it; empty: the same",
+        default=None,
+    )
+    host: str = setting("HOST", text, "address to listen on", default="127.0.0.1")
+    port: int = setting("PORT", whole(1, 65535), "port to listen on", default=9100)
+    web_workers: int = setting("WEB_WORKERS", whole(1, 64), "gunicorn processes of the sidecar", default=2)
+    spool_dir: str = setting(
+        "SPOOL_DIR", text, "folder for webhooks while Redis is away; keep it on a volume", default="spool"
+    )
+    webhook_max_mib: int = setting(
+        "WEBHOOK_MAX_MIB", whole(1, 1024), "largest webhook body, in MiB", default=64
+    )
+    log_level: str = setting("LOG_LEVEL", log_level, "DEBUG, INFO, WARNING or ERROR", default="INFO")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkersSettings(_FromEnv):
+    """`python -m workers …`: the jobs and the scheduler."""
+
+    label_studio: LabelStudioSettings = group(LabelStudioSettings)
+    s3: S3Settings = group(S3Settings)
+    redis_url: str = setting("REDIS_URL", redis_url, "address of Redis")
+    baseline_page_size: int = setting(
+        "BASELINE_PAGE_SIZE", whole(1, 5000), "tasks a page while a project is read whole", default=500
+    )
+    media_max_mib: int = setting(
+        "MEDIA_MAX_MIB", whole(1, 102400), "largest uploaded file copied to media/, in MiB", default=2048
+    )
+    sweep_seconds: float = setting(
+        "SWEEP_SECONDS", number(0.2, 60), "how often the scheduler looks for forgotten streams", default=2.0
+    )
+    log_level: str = setting("LOG_LEVEL", log_level, "DEBUG, INFO, WARNING or ERROR", default="INFO")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlBackendSettings(_FromEnv):
+    """`python -m ml_backend`: pre-labels. Nothing is loaded from it on import."""
+
+    label_studio_url: str = setting("LABEL_STUDIO_URL", url, "address of Label Studio")
+    label_studio_api_key: str | None = setting(
+        "LABEL_STUDIO_API_KEY",
+        text,
+        "a personal access token or a legacy token of Label Studio",
+        default=None,
+        secret=True,
+    )
+    s3: S3Settings = group(S3Settings)
+    redis_url: str | None = setting(
+        "REDIS_URL", redis_url, "address of Redis, for inference records; empty: none are kept", default=None
+    )
+    basic_auth_user: str | None = setting(
+        "BASIC_AUTH_USER", text, "user name that guards the ML backend", default=None
+    )
+    basic_auth_pass: str | None = setting(
+        "BASIC_AUTH_PASS", text, "password that guards the ML backend", default=None, secret=True
+    )
+    model: str = setting("MODEL", text, "weights: a file, or s3://bucket/key in the object store")
+    model_root: str = setting(
+        "MODEL_ROOT",
+        text,
+        "folder that `model_path` in a labeling config may name files of",
+        default="models",
+    )
+    model_score_threshold: float = setting(
+        "MODEL_SCORE_THRESHOLD", number(0, 1), "regions below this score are dropped", default=0.5
+    )
+    host: str = setting("HOST", text, "address to listen on", default="127.0.0.1")
+    port: int = setting("PORT", whole(1, 65535), "port to listen on", default=9090)
+    web_threads: int = setting("WEB_THREADS", whole(2, 256), "requests answered side by side", default=8)
+    image_timeout_s: float = setting(
+        "IMAGE_TIMEOUT_S", number(0.1, 600), "longest time to fetch one image, in seconds", default=20.0
+    )
+    image_max_mib: int = setting("IMAGE_MAX_MIB", whole(1, 4096), "largest image file, in MiB", default=50)
+    image_max_megapixels: int = setting(
+        "IMAGE_MAX_MEGAPIXELS", whole(1, 10000), "largest image, in million pixels", default=100
+    )
+    local_files_document_root: str | None = setting(
+        "LOCAL_FILES_DOCUMENT_ROOT",
+        text,
+        "Label Studio's local-files folder, if this machine has it; empty: ask Label Studio",
+        default=None,
+    )
+    cache_dir: str = setting(
+        "CACHE_DIR", text, "folder for weights fetched from the bucket", default=".cache"
+    )
+    log_level: str = setting("LOG_LEVEL", log_level, "DEBUG, INFO, WARNING or ERROR", default="INFO")
+
+
+PROGRAMS: dict[str, type[Any]] = {
+    "sidecar": SidecarSettings,
+    "workers": WorkersSettings,
+    "ml_backend": MlBackendSettings,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingDoc:
+    """One row of the README's table. `default` is None where a value must be given."""
+
+    env: str
+    about: str
+    default: str | None
+    secret: bool
+    programs: tuple[str, ...]
+
+
+def all_settings() -> list[SettingDoc]:
+    """Every setting of every program, in the order of the dataclasses, each environment name once."""
+    found: dict[str, SettingDoc] = {}
+    for program, cls in PROGRAMS.items():
+        for field in _leaves(cls):
+            env = field.metadata["env"]
+            default = (
+                None if field.default is MISSING else ("" if field.default is None else str(field.default))
+            )
+            programs = (*found[env].programs, program) if env in found else (program,)
+            if env in found and found[env].default not in (default, None) and default is not None:
+                default = f"{found[env].default} / {default}"
+            found[env] = SettingDoc(
+                env=env,
+                about=field.metadata["about"],
+                default=default,
+                secret=field.metadata["secret"],
+                programs=programs,
+            )
+    return list(found.values())
+
+
+def _leaves(cls: type[Any]) -> Iterator[dataclasses.Field[Any]]:
+    for field in dataclasses.fields(cls):
+        if "group" in field.metadata:
+            yield from _leaves(field.metadata["group"])
+        else:
+            yield field
