@@ -1,0 +1,94 @@
+"""`python -m workers QUEUE…` and `python -m workers scheduler`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+
+import redis
+from rq import Worker
+from rq.serializers import JSONSerializer
+
+from bridge import jobs
+from bridge.edges.environment import read_environment, set_up_logging
+from bridge.edges.queue import open_queue
+from bridge.errors import BridgeError, SettingsError
+from bridge.settings import WorkersSettings
+from workers import context, scheduler
+
+USAGE = f"""usage: python -m workers QUEUE [QUEUE …]
+       python -m workers scheduler
+
+Takes jobs from the named queues, the first named first. Queues: {", ".join(jobs.QUEUES)}.
+The scheduler looks every few seconds for work that was forgotten; run one of it (more do no harm).
+Settings come from the environment and an optional .env; the README lists them."""
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit status: 0 after a stop by signal, 1 for wrong settings or no Redis, 2 for wrong arguments."""
+    if any(word in ("-h", "--help") for word in arguments):
+        print(USAGE)
+        return 0
+    unknown = [name for name in arguments if name not in (*jobs.QUEUES, "scheduler")]
+    if not arguments or unknown or ("scheduler" in arguments and len(arguments) > 1):
+        problem = (
+            f"unknown queue: {', '.join(unknown)}"
+            if unknown
+            else "name one or more queues, or scheduler alone"
+        )
+        print(f"{problem}\n{USAGE}", file=sys.stderr)
+        return 2
+    try:
+        settings = WorkersSettings.from_env(read_environment(os.environ))
+        set_up_logging(settings.log_level)
+        here = context.Context(settings)
+        here.redis.ping()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except redis.RedisError as error:
+        print(f"no Redis at REDIS_URL ({error}): start it, or correct REDIS_URL", file=sys.stderr)
+        return 1
+    context.install(here)
+    return _run_scheduler(here) if arguments == ["scheduler"] else _run_worker(here, arguments)
+
+
+def _run_scheduler(here: context.Context) -> int:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    logging.getLogger(__name__).info("scheduler is looking every %g s", here.settings.sweep_seconds)
+    scheduler.run(here, stop)
+    return 0
+
+
+def _run_worker(here: context.Context, names: list[str]) -> int:
+    # Imported before the fork, so that a job starts in milliseconds.
+    import workers.archive
+    import workers.baseline
+    import workers.current
+    import workers.media  # noqa: F401
+
+    logging.getLogger(__name__).info("worker takes jobs from %s", ", ".join(names))
+    worker = Worker(
+        [open_queue(here.redis, name) for name in names], connection=here.redis, serializer=JSONSerializer
+    )
+    worker.push_exc_handler(_say_what_failed)
+    worker.work(with_scheduler=True, logging_level="WARNING")
+    return 0
+
+
+def _say_what_failed(job: object, kind: type[BaseException], error: BaseException, _: object) -> bool:
+    """One line for an error whose message says what to do; the traceback only for what is our fault."""
+    expected = isinstance(error, BridgeError)
+    logging.getLogger("workers").error(
+        "%s failed: %s", getattr(job, "description", job), error, exc_info=None if expected else error
+    )
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,193 @@
+"""Carry a project's stream into its log.
+
+The order of deeds is the guarantee: records are put, followers are enqueued, and only then do the entries leave the
+stream. A worker that dies anywhere leaves entries that the next drain carries again; the fold makes that harmless.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+import redis
+
+from bridge import events, jobs
+from bridge.edges import queue, stream
+from bridge.edges import redis as names
+from bridge.edges.log import LogWriter, lost_newest
+from bridge.edges.stream import Entry
+from bridge.errors import OutsideError
+from bridge.keys import project_id_of
+from bridge.records import Record
+from workers import context
+
+log = logging.getLogger(__name__)
+RUN_S = 30
+BATCH_ENTRIES = 200
+BATCH_BYTES = 8 * 1024 * 1024
+FOLLOWER_MS = 5000
+TROUBLE_TTL_S = 600
+KNOWN_TTL_S = 7 * 24 * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What some entries say: the records, the uploads to copy, and the entries that could not be read, with why."""
+
+    records: list[Record] = field(default_factory=list)
+    uploads: list[str] = field(default_factory=list)
+    unreadable: list[tuple[Entry, str]] = field(default_factory=list)
+
+
+def batch_of(entries: list[Entry]) -> Batch:
+    """Read entries into records; pure. Equal sightings within the batch are kept once."""
+    batch = Batch()
+    seen: set[tuple[str, str, str]] = set()
+    for entry in entries:
+        try:
+            found = events.records_of(
+                entry.body, event_id=entry.event_id, received_at=entry.received_at, source=entry.source
+            )
+        except events.Malformed as error:
+            batch.unreadable.append((entry, str(error)))
+            continue
+        for record in found:
+            same = (record.kind, record.id, record.fingerprint)
+            if record.op == "put" and same in seen:
+                continue
+            seen.add(same)
+            batch.records.append(record)
+            if record.kind == "task" and record.op == "put":
+                batch.uploads.extend(events.upload_paths(record.data.get("data") or {}))
+    return batch
+
+
+def unknown(records: list[Record], known: dict[str, str]) -> list[Record]:
+    """The records to write: deletes always, and puts that are not exactly what was written last for their thing.
+
+    Only equality of incarnation, version and content makes a put superfluous, never old content alone: A, B, A arriving
+    as A, A, B must end as A."""
+    fresh = []
+    latest = dict(known)
+    for record in records:
+        name = f"{record.kind}:{record.id}"
+        if record.op == "put" and latest.get(name) == record.fingerprint:
+            continue
+        latest[name] = record.fingerprint
+        fresh.append(record)
+    return fresh
+
+
+def drain(uid: str) -> None:
+    """Write what waits in the project's stream to its log. Returns when it is empty, when another worker is at it,
+    when its time is over (then it has enqueued itself again) or when the bucket cannot take it (then the entries stay,
+    status says why, and the sweep comes again)."""
+    here = context.current()
+    here.redis.delete(names.pending(uid))
+    if uid == stream.CONTROL:
+        _follow_control(here.redis)
+        return
+    writer = here.log_writer(uid)
+    deadline = time.monotonic() + RUN_S
+    try:
+        _forget_a_lost_bucket(here, uid)
+        while stream.waiting(here.redis, uid):
+            with writer.locked() as held:
+                if not held:
+                    return
+                while time.monotonic() < deadline and _carry_a_batch(here, uid, writer):
+                    pass
+            # Whoever saw the lock held has gone away; what came since is ours: look again.
+            if time.monotonic() >= deadline:
+                queue.enqueue(here.redis, jobs.drain(uid))
+                return
+        here.redis.delete(names.trouble(uid))
+    except OutsideError as error:
+        log.error("events of %s wait in Redis: %s", uid, error)
+        here.redis.set(names.trouble(uid), str(error), ex=TROUBLE_TTL_S)
+
+
+def _carry_a_batch(here: context.Context, uid: str, writer: LogWriter) -> bool:
+    """Carry the oldest entries; False when there were none."""
+    entries = stream.read(here.redis, uid, max_entries=BATCH_ENTRIES, max_bytes=BATCH_BYTES)
+    if not entries:
+        return False
+    batch = batch_of(entries)
+    ids = list(dict.fromkeys(f"{record.kind}:{record.id}" for record in batch.records))
+    known = _known(here.redis, uid, ids)
+    fresh = unknown(batch.records, known)
+    if fresh:
+        writer.append(fresh)
+        _remember(here.redis, uid, fresh)
+        _enqueue_current(here.redis, uid)
+    if batch.uploads:
+        queue.enqueue(here.redis, jobs.media(uid, list(dict.fromkeys(batch.uploads))))
+    for entry, reason in batch.unreadable:
+        log.warning("an event of %s cannot be read and goes to the quarantine: %s", uid, reason)
+        stream.append_quarantine(here.redis, entry, reason)
+    stream.remove(here.redis, uid, entries)
+    _count(here.redis, len(entries), len(fresh))
+    return True
+
+
+def _follow_control(connection: redis.Redis) -> None:
+    """Events without a payload, or of a project without its created_at: read what they can mean again."""
+    while entries := stream.read(
+        connection, stream.CONTROL, max_entries=BATCH_ENTRIES, max_bytes=BATCH_BYTES
+    ):
+        wanted = {uid.decode() for uid in connection.smembers(names.WANTED)}
+        for entry in entries:
+            project_id = events.read_envelope(entry.body).project_id
+            meant = {uid for uid in wanted if project_id is None or project_id_of(uid) == project_id}
+            log.info("%s names no project we can tell: reading %d projects again", entry.action, len(meant))
+            if meant:
+                connection.sadd(names.REREAD, *meant)
+        stream.remove(connection, stream.CONTROL, entries)
+
+
+def _known(connection: redis.Redis, uid: str, ids: list[str]) -> dict[str, str]:
+    if not ids:
+        return {}
+    values = connection.hmget(names.known(uid), ids)
+    return {id: value.decode() for id, value in zip(ids, values, strict=True) if value is not None}
+
+
+def _remember(connection: redis.Redis, uid: str, written: list[Record]) -> None:
+    """Only after the put: what is remembered is in the log."""
+    connection.hset(names.known(uid), mapping={f"{r.kind}:{r.id}": r.fingerprint for r in written})
+    connection.expire(names.known(uid), KNOWN_TTL_S)
+
+
+def _enqueue_current(connection: redis.Redis, uid: str) -> None:
+    if connection.set(names.current_pending(uid), 1, nx=True, px=FOLLOWER_MS):
+        queue.enqueue(connection, jobs.current(uid))
+
+
+def _forget_a_lost_bucket(here: context.Context, uid: str) -> None:
+    """When the bucket was emptied or replaced, nothing is in the log that Redis remembers: read all of it again."""
+    if not lost_newest(here.put_once_store, here.redis, here.layout(uid)):
+        return
+    log.error(
+        "the bucket has lost the log of %s: everything Label Studio still has is read into it again", uid
+    )
+    forget(here.redis, uid)
+    queue.enqueue(here.redis, jobs.baseline(uid, "the bucket lost the log"))
+
+
+def forget(connection: redis.Redis, uid: str) -> None:
+    """Drop what Redis remembers of a project's log, its media and its progress; streams stay."""
+    connection.delete(
+        names.known(uid),
+        names.last_key(uid),
+        names.current_cursor(uid),
+        names.media(uid),
+        names.baseline(uid),
+    )
+
+
+def _count(connection: redis.Redis, entries: int, records: int) -> None:
+    pipe = connection.pipeline(transaction=False)
+    pipe.hincrby(names.COUNTERS, "events_archived", entries)
+    pipe.hincrby(names.COUNTERS, "records_written", records)
+    pipe.execute()

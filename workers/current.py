@@ -1,0 +1,147 @@
+"""current/annotations/{id}.json: the newest version of each annotation, for people and simple tools.
+
+Derived from the log and from nothing else, in low priority: a cursor names the newest log object taken in. Each file
+carries what the fold needs to go on (`fold`), so an update costs its own annotations, not the history. A deleted
+annotation's last version moves to current/deleted/, where a late version of it stays hidden.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import redis
+from redis.exceptions import LockError
+
+from bridge.edges import redis as names
+from bridge.edges.log import log_keys, read_object, read_state
+from bridge.errors import NotFound
+from bridge.keys import CurrentKey, Layout
+from bridge.records import Record, format_time
+from bridge.state import State, Thing
+from bridge.store import ObjectStore
+from workers import context
+
+log = logging.getLogger(__name__)
+LOCK_TTL_S = 120
+OBJECTS_A_STEP = 500
+
+
+def refresh(uid: str) -> None:
+    """Take in every log object after the cursor. Coalesces: one run serves all that was asked for before it began."""
+    here = context.current()
+    lock = here.redis.lock(names.current_lock(uid), timeout=LOCK_TTL_S)
+    if not lock.acquire(blocking=True, blocking_timeout=LOCK_TTL_S):
+        return
+    try:
+        here.redis.delete(names.current_pending(uid))
+        while _step(here.store, here.redis, here.layout(uid)):
+            lock.extend(LOCK_TTL_S, replace_ttl=True)
+    finally:
+        try:
+            lock.release()
+        except LockError:
+            log.warning("the lock of current/ of %s ran out before its work was done", uid)
+
+
+def _step(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
+    """Take in some log objects; False when there are no more."""
+    saved = connection.get(names.current_cursor(layout.uid))
+    touched: dict[str, Thing] = {}
+    newest = ""
+    whole = False
+    for taken, info in enumerate(log_keys(store, layout, after=saved.decode() if saved else "")):
+        if taken == OBJECTS_A_STEP:
+            break
+        for record in _readable(store, info.key):
+            if record.kind == "annotation":
+                touched.setdefault(record.id, Thing()).add(record)
+            whole = whole or _may_hide_or_show(record)
+        newest = info.key
+    if not newest:
+        return False
+    whole = whole and _has_any(store, layout)
+    if not whole:
+        merged = [_merge_into(store, layout, id, thing) for id, thing in touched.items()]
+        whole = not all(merged)
+    if whole:
+        write_all(store, layout, read_state(store, layout))
+    connection.set(names.current_cursor(layout.uid), newest)
+    return True
+
+
+def _may_hide_or_show(record: Record) -> bool:
+    """A task that was deleted, or found by a reading, hides or shows annotations that no record names."""
+    return record.kind == "task" and (record.op == "delete" or record.observed_at is not None)
+
+
+def _has_any(store: ObjectStore, layout: Layout) -> bool:
+    return next(iter(store.keys(layout.current_prefix)), None) is not None
+
+
+def _readable(store: ObjectStore, key: str) -> list[Record]:
+    try:
+        return read_object(store, key)
+    except (ValueError, NotFound) as error:
+        log.error("current/ passes over a log object that cannot be read: %s", error)
+        return []
+
+
+def document(thing: Thing, *, alive: bool) -> dict[str, Any]:
+    """What stands in the file: the annotation as Label Studio's own JSON, and our bookkeeping beside it."""
+    record = thing.record
+    return {
+        "annotation": thing.data,
+        "alive": alive,
+        "version": None if record is None or record.version is None else format_time(record.version),
+        "received_at": None if record is None else format_time(record.received_at),
+        "fold": thing.to_json(),
+    }
+
+
+def _stored(store: ObjectStore, key: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(store.get(key))
+    except NotFound:
+        return None
+    except ValueError:
+        log.error("%s is not JSON; it is written anew", key)
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _merge_into(store: ObjectStore, layout: Layout, id: str, fresh: Thing) -> bool:
+    """Join what is new into the stored file. False when only the whole state can tell: an annotation that was gone
+    seems to live, but its task may be deleted."""
+    thing = Thing()
+    was_gone = False
+    for deleted in (False, True):
+        found = _stored(store, layout.current(CurrentKey(annotation_id=id, deleted=deleted)))
+        if found is not None:
+            thing.merge(Thing.from_json(found["fold"]))
+            was_gone = was_gone or deleted
+    thing.merge(fresh)
+    if was_gone and thing.alive:
+        return False
+    _write(store, layout, id, thing, alive=thing.alive)
+    return True
+
+
+def _write(store: ObjectStore, layout: Layout, id: str, thing: Thing, *, alive: bool) -> None:
+    """Write first, remove after: dying in between leaves both, which the next merge joins."""
+    body = json.dumps(document(thing, alive=alive), ensure_ascii=False, indent=1).encode()
+    here = layout.current(CurrentKey(annotation_id=id, deleted=not alive))
+    there = layout.current(CurrentKey(annotation_id=id, deleted=alive))
+    store.put(here, body, content_type="application/json")
+    if store.head(there) is not None:
+        store.delete(there)
+
+
+def write_all(store: ObjectStore, layout: Layout, state: State) -> None:
+    """Write the file of every annotation that differs from the state: after a task was deleted or found again."""
+    for id, thing in state.things.get("annotation", {}).items():
+        alive = thing.alive and not state.hidden(thing)
+        found = _stored(store, layout.current(CurrentKey(annotation_id=id, deleted=not alive)))
+        if found is None or found != json.loads(json.dumps(document(thing, alive=alive))):
+            _write(store, layout, id, thing, alive=alive)
