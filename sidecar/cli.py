@@ -1,0 +1,250 @@
+"""The operators' commands. Reads the environment; everything else is handed what it needs.
+
+Exit codes: 0 all well, 1 something failed (one line on standard error says what to do), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, NoReturn
+
+import click
+
+from bridge.edges.environment import read_environment, set_up_logging
+from bridge.errors import BridgeError, NotFound, OutsideError
+from bridge.settings import SidecarSettings
+from sidecar import quarantine as quarantined
+from sidecar import show
+from sidecar.apply import Outcome, carry_out, failed
+from sidecar.clients import Clients, open_clients
+from sidecar.connect import connect_steps, disconnect_steps
+from sidecar.gather import find_project, gather
+from sidecar.plan import Project, Step, wanted
+from sidecar.status import status
+from sidecar.sync import sync as sync_project
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+
+
+def says_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One clear line on standard error and exit code 1 instead of a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except BridgeError as error:
+            raise click.ClickException(str(error)) from None
+
+    return run
+
+
+def _settings() -> SidecarSettings:
+    return SidecarSettings.from_env(read_environment(os.environ))
+
+
+def _clients(ctx: click.Context) -> Clients:
+    """Those handed in by a test, or new ones from the environment."""
+    return ctx.obj if isinstance(ctx.obj, Clients) else open_clients(_settings())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def cli() -> None:
+    """Connect Label Studio projects to the bucket, and see how they are.
+
+    Settings come from the environment and an optional .env file; README has the table. PROJECT is the id or the exact
+    title of a project.
+    """
+
+
+@cli.command()
+@says_errors
+def serve() -> None:
+    """Hear Label Studio's webhooks, and serve the API."""
+    settings = _settings()
+    set_up_logging(settings.log_level)
+    from sidecar.server import serve as serve_forever
+
+    serve_forever(settings)
+
+
+@cli.command()
+@click.argument("project")
+@dry_run
+@click.option(
+    "--baseline/--no-baseline",
+    default=None,
+    help="Read everything in the project into the bucket now, or do not. By default it is read when that has not been "
+    "done yet, or when events may have been missed.",
+)
+@as_json
+@click.pass_context
+@says_errors
+def connect(ctx: click.Context, project: str, dry_run: bool, baseline: bool | None, as_json: bool) -> None:
+    """Register webhook, ML backend and pictures of PROJECT, repair what has drifted, read what is in it.
+
+    Doing it again changes nothing when all is well.
+    """
+    clients = _clients(ctx)
+    found_project = find_project(clients.label_studio, project)
+    want = wanted(clients.settings, found_project.id)
+    found = gather(clients, found_project, want, check=True, dry_run=dry_run)
+    steps = connect_steps(want, found, found_project, baseline=baseline)
+    _carry_out(clients, found_project, steps, dry_run=dry_run, as_json=as_json)
+
+
+@cli.command()
+@click.argument("project")
+@dry_run
+@click.option(
+    "--remove-storage",
+    is_flag=True,
+    help="Remove the import storage though tasks came from it: their pictures then stop loading, and connecting and "
+    "syncing again makes every task a second time.",
+)
+@as_json
+@click.pass_context
+@says_errors
+def disconnect(ctx: click.Context, project: str, dry_run: bool, remove_storage: bool, as_json: bool) -> None:
+    """Take our webhook, ML backend and unused pictures out of PROJECT, and stop its baseline.
+
+    Tasks, annotations and predictions stay in Label Studio, and the record stays in the bucket.
+    """
+    clients = _clients(ctx)
+    found_project = find_project(clients.label_studio, project)
+    want = wanted(clients.settings, found_project.id)
+    found = gather(clients, found_project, want, check=False)
+    steps = disconnect_steps(want, found, remove_storage=remove_storage)
+    _carry_out(clients, found_project, steps, dry_run=dry_run, as_json=as_json)
+    if not as_json:
+        click.echo(
+            f"The record stays: s3://{clients.settings.s3.bucket}/{want.record_root}{found_project.uid}/"
+        )
+
+
+def _carry_out(
+    clients: Clients, project: Project, steps: Sequence[Step], *, dry_run: bool, as_json: bool
+) -> None:
+    """Do the steps, showing each as it is done; ends with exit code 1 when one failed."""
+    outcomes: list[Outcome] = []
+    if not as_json:
+        click.echo(show.project_line(project))
+    for outcome in carry_out(steps, clients, project, dry_run=dry_run):
+        outcomes.append(outcome)
+        if not as_json:
+            click.echo(show.outcome_lines(outcome))
+    bad = failed(outcomes)
+    if as_json:
+        _print_json(
+            {
+                "ok": not bad,
+                "dry_run": dry_run,
+                "project": dataclasses.asdict(project),
+                "steps": [dataclasses.asdict(outcome) for outcome in outcomes],
+            }
+        )
+    if bad:
+        parts = ", ".join(dict.fromkeys(outcome.part for outcome in bad))
+        _fail(f"{len(bad)} of {len(outcomes)} steps failed: {parts}. Mend that and run it again.")
+
+
+@cli.command()
+@click.argument("project")
+@as_json
+@click.pass_context
+@says_errors
+def sync(ctx: click.Context, project: str, as_json: bool) -> None:
+    """Have Label Studio make tasks of the new pictures in the bucket, and wait until it has."""
+    clients = _clients(ctx)
+    found_project = find_project(clients.label_studio, project)
+    done = sync_project(clients, found_project)
+    if as_json:
+        _print_json(dataclasses.asdict(done))
+    else:
+        click.echo(f"{done.new} new tasks; project {found_project.id} has {done.tasks} tasks now")
+
+
+@cli.command("status")
+@click.argument("project", required=False)
+@as_json
+@click.pass_context
+@says_errors
+def show_status(ctx: click.Context, project: str | None, as_json: bool) -> None:
+    """How each project is: connected, baseline, events waiting and their lag; quarantine and spool.
+
+    Exit code 1 when Label Studio, Redis or the bucket is down.
+    """
+    clients = _clients(ctx)
+    found = status(clients, _asked_for(clients, project))
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        for line in show.status_lines(found):
+            click.echo(line)
+    if not found.ok:
+        down = ", ".join(neighbour.name for neighbour in found.neighbours if not neighbour.ok)
+        _fail(f"down: {down}")
+
+
+def _asked_for(clients: Clients, project: str | None) -> Project | int | None:
+    """The project, or its mere id when Label Studio is away: what Redis knows is still shown then."""
+    if project is None:
+        return None
+    try:
+        return find_project(clients.label_studio, project)
+    except OutsideError as error:
+        if isinstance(error, NotFound) or not project.isdecimal():
+            raise
+        return int(project)
+
+
+@cli.group()
+def quarantine() -> None:
+    """Webhooks that could not be read. They are kept until someone has looked at them."""
+
+
+@quarantine.command("list")
+@click.option(
+    "--count", default=100, show_default=True, type=click.IntRange(1, 10000), help="How many at most."
+)
+@as_json
+@click.pass_context
+@says_errors
+def quarantine_list(ctx: click.Context, count: int, as_json: bool) -> None:
+    """The newest entries, newest first, without their bodies."""
+    items = [quarantined.Line.of(item) for item in quarantined.newest(_clients(ctx), count)]
+    if as_json:
+        _print_json([item.to_json() for item in items])
+    else:
+        for line in show.quarantine_lines(items):
+            click.echo(line)
+
+
+@quarantine.command("show")
+@click.argument("id")
+@as_json
+@click.pass_context
+@says_errors
+def quarantine_show(ctx: click.Context, id: str, as_json: bool) -> None:
+    """One entry with the beginning of its body. What looks like a secret in it is not shown."""
+    item = quarantined.one(_clients(ctx), id)
+    line, body = quarantined.Line.of(item), show.body_text(item.entry.body)
+    if as_json:
+        _print_json(line.to_json() | {"body": body})
+        return
+    for name, value in line.to_json().items():
+        click.echo(f"{name:<12} {value}")
+    click.echo(f"\n{body}")
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _fail(message: str) -> NoReturn:
+    raise click.ClickException(message)
