@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bridge.errors import SenderError, Unauthorized
-from bridge.keys import project_uid
+from bridge.keys import project_id_of, project_uid
 from bridge.records import Record, Stamp, delete, parse_time, put
 
 SECRET_HEADER = "X-Webhook-Secret"
@@ -29,6 +30,7 @@ PROJECT_HOOK_ACTIONS = (
     "PROJECT_UPDATED",
 )
 INFERENCE = "INFERENCE"
+_ACTION = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
 class Malformed(SenderError):
@@ -78,8 +80,9 @@ def _decode(body: bytes) -> dict[str, Any]:
         raise Malformed(f"the body is not JSON: {error}") from error
     if not isinstance(payload, dict):
         raise Malformed(f"the body is a JSON {type(payload).__name__}, not an object")
-    if not isinstance(payload.get("action"), str):
-        raise Malformed("the body has no 'action'", hint="is the sender Label Studio?")
+    action = payload.get("action")
+    if not isinstance(action, str) or not _ACTION.fullmatch(action):
+        raise Malformed("the body has no 'action' such as TASKS_CREATED", hint="is the sender Label Studio?")
     return payload
 
 
@@ -91,7 +94,14 @@ def _uid_of(project: Mapping[str, Any]) -> str | None:
         created_at = parse_time(project["created_at"])
     except ValueError as error:
         raise Malformed(f"project.created_at: {error}") from error
-    return None if created_at is None else project_uid(project["id"], created_at)
+    if created_at is None:
+        return None
+    uid = project_uid(project["id"], created_at)
+    try:
+        project_id_of(uid)
+    except ValueError as error:
+        raise Malformed(f"project: {error}") from error
+    return uid
 
 
 def records_of(body: bytes, *, event_id: str, received_at: datetime, source: str = "webhook") -> list[Record]:
@@ -109,23 +119,26 @@ def records_of(body: bytes, *, event_id: str, received_at: datetime, source: str
     try:
         if action.endswith("_DELETED"):
             deletes = [
-                delete(kind, str(item["id"]), stamp)
+                delete(kind, str(_id_of(kind, item)), stamp)
                 for kind, name in (("annotation", "annotations"), ("task", "tasks"))
                 for item in _listed(payload, name)
             ]
-            return deletes + _sightings("project", _listed(payload, "project"), stamp)
+            return deletes + _checked(_sightings("project", _listed(payload, "project"), stamp))
         tasks = _listed(payload, "task") + _listed(payload, "tasks")
         annotations = _listed(payload, "annotation") + _listed(payload, "annotations")
         task_created = {task.get("id"): task.get("created_at") for task in tasks}
-        return [
+        records = [
             *_sightings("project", _listed(payload, "project"), stamp),
             *_sightings("task", tasks, stamp),
-            *(
-                put("annotation", annotation, stamp, task_created_at=task_created.get(annotation.get("task")))
-                for annotation in annotations
-            ),
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        for annotation in annotations:
+            _id_of("annotation", annotation)
+            if not annotation.get("created_at"):
+                raise ValueError(f"annotation {annotation['id']} has no 'created_at'")
+            owner = task_created.get(annotation.get("task"))
+            records.append(put("annotation", annotation, stamp, task_created_at=owner))
+        return _checked(records)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Malformed(f"{action}: {error}") from error
 
 
@@ -142,13 +155,32 @@ def _listed(payload: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _sightings(kind: str, items: list[dict[str, Any]], stamp: Stamp) -> list[Record]:
     """Full objects only: without `created_at` the incarnation would be a guess."""
-    return [put(kind, item, stamp) for item in items if item.get("created_at")]
+    found = [item for item in items if item.get("created_at")]
+    for item in found:
+        _id_of(kind, item)
+    return [put(kind, item, stamp) for item in found]
+
+
+def _checked(records: list[Record]) -> list[Record]:
+    """What is nested too deep to be written is found out here, not under the drain's lock. Raises RecursionError."""
+    for record in records:
+        _ = record.hash
+    return records
+
+
+def _id_of(kind: str, item: Mapping[str, Any]) -> int:
+    """Label Studio's ids are whole numbers; anything else would end up in a key of the bucket."""
+    id = item.get("id")
+    if not isinstance(id, int) or isinstance(id, bool) or id < 0:
+        raise ValueError(f"a {kind} without a whole number as its id: {id!r}")
+    return id
 
 
 def _inferences(payload: Mapping[str, Any], stamp: Stamp) -> list[Record]:
     try:
-        return [put("inference", item, stamp) for item in _listed(payload, "inferences")]
-    except ValueError as error:
+        records = [put("inference", item, stamp) for item in _listed(payload, "inferences")]
+        return _checked(records)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Malformed(f"{stamp.event}: {error}") from error
 
 
@@ -159,7 +191,7 @@ def upload_paths(task_data: Mapping[str, Any]) -> list[str]:
     def look(value: Any) -> None:
         if isinstance(value, str):
             path = value.partition("?")[0]
-            if path.startswith("/data/upload/") and ".." not in path:
+            if path.startswith("/data/upload/") and ".." not in path.split("/"):
                 found.append(path)
         elif isinstance(value, Mapping):
             for item in value.values():

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_UID = re.compile(r"\d+\.\d+")
+_UID = re.compile(r"[0-9]{1,19}\.[0-9]{1,12}")
 _LOG = re.compile(r"log/(\d{4})/(\d{2})/(\d{2})/(\d{13})-([0-9a-f]{16})\.jsonl")
 _CURRENT = re.compile(r"current/(deleted/)?annotations/(\d+)\.json")
 _MEDIA = re.compile(r"media/([0-9a-f]{64})(\.[a-z0-9]{1,10})?")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 KINDS = (
     "project",
@@ -66,7 +67,11 @@ PROJECT_FIELDS = (
 CONTENT_FIELDS: dict[str, tuple[str, ...]] = {
     "project": PROJECT_FIELDS,
     "user": ("email", "username", "first_name", "last_name"),
-    "task": ("data", "meta", "overlap", "inner_id"),
+    "task": (
+        "data",
+        "meta",
+        "inner_id",
+    ),  # not overlap: exports leave it out, and it follows the project's setting
     "annotation": (
         "result",
         "was_cancelled",
@@ -118,6 +123,8 @@ _ALLOW_LISTED: dict[str, tuple[str, ...]] = {
     ),
 }
 
+_ADDRESSES = ("url", "s3_endpoint")
+
 # Nested copies, counters and words for the screen: dropped from what people make.
 _DROPPED: dict[str, frozenset[str]] = {
     "task": frozenset(
@@ -157,26 +164,31 @@ _DROPPED: dict[str, frozenset[str]] = {
 def parse_time(value: str | None) -> datetime | None:
     """An ISO 8601 time as Label Studio writes it, as an aware UTC datetime; None stays None.
 
-    Raises ValueError for text that is no time, or has no zone."""
+    Raises ValueError for text that is no time, has no zone, or lies outside the years 1 to 9999."""
     if value is None:
         return None
     parsed = datetime.fromisoformat(value)
     if parsed.tzinfo is None:
         raise ValueError(f"the time {value!r} has no zone")
-    return parsed.astimezone(UTC)
+    try:
+        return parsed.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"the time {value!r} is out of range") from None
 
 
 def format_time(value: datetime) -> str:
     """Always six digits and Z, so that text order is time order."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def canonical(value: Any) -> bytes:
     """The one JSON text of a value: sorted keys, no spaces, and 1.0 written as 1.
 
     Label Studio sends a number as the annotator's browser wrote it in the webhook, and as the database keeps it later.
+    A browser can also cut a text through an emoji: half of one is no UTF-8, but has a hash all the same.
     """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _plain(value: Any) -> Any:
@@ -196,11 +208,23 @@ def clean(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
     else:
         dropped = _DROPPED.get(kind, frozenset())
         kept = {name: value for name, value in data.items() if name not in dropped}
+    for name in _ADDRESSES:
+        if isinstance(kept.get(name), str) and kind in _ALLOW_LISTED:
+            kept[name] = _without_credentials(kept[name])
     # People are sometimes given as an object (GET /api/tasks/ID, exports), sometimes as an id.
     for name in ("completed_by", "created_by", "updated_by"):
         if isinstance(kept.get(name), Mapping):
             kept[name] = kept[name].get("id")
     return kept
+
+
+def _without_credentials(address: str) -> str:
+    """An address less `user:password@` and less its query, where tokens are put."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def content(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,7 +296,13 @@ class Record:
         if self.observed_at is not None:
             fields["observed_at"] = format_time(self.observed_at)
         fields |= {"source": self.source, "event": self.event, "data": self.data}
-        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+        line = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+        try:
+            line.encode()
+        except UnicodeEncodeError:
+            # Half an emoji, cut off by a browser: only its escape can be written.
+            return json.dumps(fields, separators=(",", ":"))
+        return line
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Record:
@@ -325,7 +355,7 @@ def put(kind: str, data: Mapping[str, Any], stamp: Stamp, **extra: Any) -> Recor
     """A record of a thing as Label Studio showed it. `extra` is added to the data (for example task_created_at).
 
     Raises ValueError when the thing has no id, or a time that is none."""
-    if data.get("id") is None:
+    if not isinstance(data.get("id"), int | str) or isinstance(data["id"], bool):
         raise ValueError(f"a {kind} without an id")
     created_at = parse_time(data.get("created_at") or data.get("date_joined"))
     version = parse_time(data.get("updated_at")) or stamp.observed_at or stamp.received_at

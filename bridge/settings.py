@@ -183,7 +183,9 @@ class SidecarSettings(_FromEnv):
 
     label_studio: LabelStudioSettings = group(LabelStudioSettings)
     s3: S3Settings = group(S3Settings)
-    redis_url: str = setting("REDIS_URL", redis_url, "address of Redis")
+    redis_url: str = setting(
+        "REDIS_URL", redis_url, "address of Redis, with its password if it has one", secret=True
+    )
     webhook_secret: str = setting(
         "WEBHOOK_SECRET", secret_text, "secret that Label Studio sends with each webhook", secret=True
     )
@@ -242,7 +244,9 @@ class WorkersSettings(_FromEnv):
 
     label_studio: LabelStudioSettings = group(LabelStudioSettings)
     s3: S3Settings = group(S3Settings)
-    redis_url: str = setting("REDIS_URL", redis_url, "address of Redis")
+    redis_url: str = setting(
+        "REDIS_URL", redis_url, "address of Redis, with its password if it has one", secret=True
+    )
     baseline_page_size: int = setting(
         "BASELINE_PAGE_SIZE", whole(1, 5000), "tasks a page while a project is read whole", default=500
     )
@@ -269,7 +273,11 @@ class MlBackendSettings(_FromEnv):
     )
     s3: S3Settings = group(S3Settings)
     redis_url: str | None = setting(
-        "REDIS_URL", redis_url, "address of Redis, for inference records; empty: none are kept", default=None
+        "REDIS_URL",
+        redis_url,
+        "address of Redis, for inference records; empty: none are kept",
+        default=None,
+        secret=True,
     )
     basic_auth_user: str | None = setting(
         "BASIC_AUTH_USER", text, "user name that guards the ML backend", default=None
@@ -289,7 +297,19 @@ class MlBackendSettings(_FromEnv):
     )
     host: str = setting("HOST", text, "address to listen on", default="127.0.0.1")
     port: int = setting("PORT", whole(1, 65535), "port to listen on", default=9090)
-    web_threads: int = setting("WEB_THREADS", whole(2, 256), "requests answered side by side", default=8)
+    web_threads: int = setting("WEB_THREADS", whole(4, 256), "requests answered side by side", default=16)
+    predict_threads: int | None = setting(
+        "PREDICT_THREADS", whole(1, 256), "processor threads of the model; empty: one a core", default=None
+    )
+    predict_budget_s: float = setting(
+        "PREDICT_BUDGET_S",
+        number(1, 3600),
+        "after this time a request is answered with what is done; Label Studio waits 100 s",
+        default=85.0,
+    )
+    request_max_mib: int = setting(
+        "REQUEST_MAX_MIB", whole(1, 1024), "largest request from Label Studio, in MiB", default=64
+    )
     image_timeout_s: float = setting(
         "IMAGE_TIMEOUT_S", number(0.1, 600), "longest time to fetch one image, in seconds", default=20.0
     )

@@ -11,23 +11,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bridge.records import Record, canonical, format_time, parse_time
+from bridge.records import Record, format_time, parse_time
 
 BASELINE_COMPLETED = "BASELINE_COMPLETED"
 
 
-def _rank(record: Record) -> tuple[Any, ...]:
-    """Which of two puts of one incarnation wins: version, then time at the door, then content; the rest breaks ties."""
-    return (
-        record.version or record.seen_at,
-        record.received_at,
-        record.hash,
-        canonical(record.data),
-        record.event_id,
-        record.event,
-        record.source,
-        record.seen_at,
-    )
+def _wins(one: Record, other: Record) -> bool:
+    """Which of two puts of one incarnation wins: version, then time at the door, then content; the rest breaks ties.
+
+    The costly parts are looked at only where the times are equal."""
+    first = (one.version or one.seen_at, one.received_at)
+    second = (other.version or other.seen_at, other.received_at)
+    if first != second:
+        return first > second
+    return (one.hash, one.to_json()) > (other.hash, other.to_json())
 
 
 def _latest(a: datetime | None, b: datetime | None) -> datetime | None:
@@ -52,7 +49,7 @@ class Incarnation:
         if record.op == "delete":
             self.gone_at = _latest(self.gone_at, record.seen_at)
             return
-        if self.newest is None or _rank(record) > _rank(self.newest):
+        if self.newest is None or _wins(record, self.newest):
             self.newest = record
         self.first_seen = _earliest(self.first_seen, record.seen_at)
         self.last_read = _latest(self.last_read, record.observed_at)
@@ -61,7 +58,7 @@ class Incarnation:
             self.unique_id = min(self.unique_id or unique_id, unique_id)
 
     def merge(self, other: Incarnation) -> None:
-        if other.newest is not None and (self.newest is None or _rank(other.newest) > _rank(self.newest)):
+        if other.newest is not None and (self.newest is None or _wins(other.newest, self.newest)):
             self.newest = other.newest
         self.first_seen = _earliest(self.first_seen, other.first_seen)
         self.last_read = _latest(self.last_read, other.last_read)
@@ -141,7 +138,9 @@ class Thing:
                     "gone_at": None if one.gone_at is None else format_time(one.gone_at),
                     "unique_id": one.unique_id,
                 }
-                for created_at, one in self.incarnations.items()
+                for created_at, one in sorted(
+                    self.incarnations.items(), key=lambda item: (item[0] is not None, item[0])
+                )
             ],
         }
 
@@ -200,14 +199,21 @@ class State:
             return False
         if not task.alive:
             return True
-        owner = data.get("task_created_at")
+        owner = _time(data.get("task_created_at"))
         newest = task.record
         return (
             owner is not None
             and newest is not None
             and newest.created_at is not None
-            and newest.created_at != parse_time(owner)
+            and newest.created_at != owner
         )
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        return parse_time(value)
+    except (ValueError, TypeError):
+        return None
 
 
 def _id_order(id: str) -> tuple[int, int, str]:

@@ -6,17 +6,25 @@ reading: they drop fields that the record must keep, so answers stay the JSON th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 from label_studio_sdk import LabelStudio as SdkClient
 from label_studio_sdk.core.api_error import ApiError
 
-from bridge.errors import NotFound, OutsideError, Refused, Unavailable
-from bridge.settings import LabelStudioSettings
+from bridge.errors import NotFound, OutsideError, Refused, TooLarge, Unavailable
+from bridge.settings import MIB, LabelStudioSettings
+
+_EXPORT_IDS = 100
+_BLOCK_BYTES = 1 << 18
 
 
 class LabelStudio:
@@ -38,19 +46,31 @@ class LabelStudio:
     ) -> httpx.Response:
         """One call; `path` starts with a slash. An answer of 400 and above is raised as ours, with what it said."""
         what = f"{method} {path}"
-        address = self._settings.url
-        try:
-            if self._sdk is None:
-                self._sdk = SdkClient(
-                    base_url=address, api_key=self._settings.api_key, timeout=self._timeout_s
-                )
-            answer: httpx.Response = self._sdk._client_wrapper.httpx_client.request(
+        with self._translated(what):
+            answer: httpx.Response = self._client().request(
                 path,
                 method=method,
                 params=params,
                 json=json,
                 request_options={"timeout_in_seconds": timeout_s or self._timeout_s, "max_retries": 0},
             )
+        if answer.status_code >= 400:
+            raise _ours(what, answer)
+        return answer
+
+    def _client(self) -> Any:
+        if self._sdk is None:
+            self._sdk = SdkClient(  # type: ignore[no-untyped-call]
+                base_url=self._settings.url, api_key=self._settings.api_key, timeout=self._timeout_s
+            )
+        return self._sdk._client_wrapper.httpx_client
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        """The SDK's errors as ours; the SDK itself raises when it cannot exchange the token."""
+        address = self._settings.url
+        try:
+            yield
         except ApiError as error:
             if error.status_code == 401:
                 raise Refused(
@@ -62,9 +82,6 @@ class LabelStudio:
                 f"{what}: no answer from Label Studio at {address} ({type(error).__name__})",
                 hint="is it running, and is LABEL_STUDIO_URL right?",
             ) from error
-        if answer.status_code >= 400:
-            raise _ours(what, answer)
-        return answer
 
     def get(self, path: str, **params: Any) -> Any:
         return _body(self.request("GET", path, params=params or None))
@@ -119,6 +136,90 @@ class LabelStudio:
         tasks: list[dict[str, Any]] = found["tasks"]
         return tasks
 
+    def project(self, project_id: int) -> dict[str, Any]:
+        """The project whole; raises NotFound when it is gone."""
+        return dict(self.get(f"/api/projects/{project_id}/"))
+
+    def users(self) -> list[dict[str, Any]]:
+        """Everyone in the organisation, with e-mail."""
+        return list(self.get("/api/users/"))
+
+    def storages(self, project_id: int) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+        """(import or export, type, the storages of that type), type by type: the lists of all types at once leave out,
+        without a word, a type whose own list fails (io_storages/all_api.py)."""
+        for direction, root in (("import", "/api/storages"), ("export", "/api/storages/export")):
+            for kind in self.get(f"{root}/types"):
+                yield direction, kind["name"], list(self.get(f"{root}/{kind['name']}", project=project_id))
+
+    def webhooks(self, project_id: int) -> list[dict[str, Any]]:
+        """Answers carry the hooks' secret headers."""
+        return list(self.get("/api/webhooks/", project=project_id))
+
+    def ml_backends(self, project_id: int) -> list[dict[str, Any]]:
+        return list(self.get("/api/ml", project=project_id))
+
+    def views(self, project_id: int) -> list[dict[str, Any]]:
+        """The tabs of the data manager."""
+        return list(self.get("/api/dm/views/", project=project_id))
+
+    def exported(self, project_id: int, task_ids: list[int]) -> list[dict[str, Any]]:
+        """These tasks as the JSON export shows them: with `unique_id` of annotations and everybody's drafts.
+
+        Asked in hundreds, since the ids stand in the address. Label Studio keeps a copy of each answer on its disk."""
+        tasks: list[dict[str, Any]] = []
+        for start in range(0, len(task_ids), _EXPORT_IDS):
+            ids = task_ids[start : start + _EXPORT_IDS]
+            tasks += self.get(
+                f"/api/projects/{project_id}/export",
+                **{"exportType": "JSON", "download_all_tasks": "true", "ids[]": ids},
+            )
+        return tasks
+
+    def download(
+        self, path: str, target: Path, *, max_bytes: int, timeout_s: float = 30, deadline_s: float = 1800
+    ) -> Downloaded:
+        """Stream a file that was uploaded into Label Studio into `target`.
+
+        `timeout_s` is the longest silence, `deadline_s` the longest time in all. Raises TooLarge, and what every
+        method raises; then `target` may hold a part of the file."""
+        what = f"GET {path}"
+        ends_at = time.monotonic() + deadline_s
+        size, sha = 0, hashlib.sha256()
+        with (
+            self._translated(what),
+            self._client().stream(
+                path, method="GET", request_options={"timeout_in_seconds": timeout_s, "max_retries": 0}
+            ) as answer,
+        ):
+            if answer.status_code >= 400:
+                answer.read()
+                raise _no_file(what, answer)
+            if answer.is_redirect or answer.url.path.startswith("/user/login"):
+                raise Refused(f"{what}: Label Studio sends us to its login page", hint=_TOKEN_HINT)
+            with target.open("wb") as file:
+                for block in answer.iter_bytes(_BLOCK_BYTES):
+                    size += len(block)
+                    if size > max_bytes:
+                        raise TooLarge(
+                            f"{what}: the file has more than {max_bytes // MIB} MiB",
+                            hint="raise MEDIA_MAX_MIB, then run the baseline again",
+                        )
+                    if time.monotonic() > ends_at:
+                        raise Unavailable(f"{what}: not done after {deadline_s:g} s")
+                    sha.update(block)
+                    file.write(block)
+            content_type = answer.headers.get("content-type", "application/octet-stream")
+        return Downloaded(sha256=sha.hexdigest(), size_bytes=size, content_type=content_type)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downloaded:
+    """What came of a file."""
+
+    sha256: str
+    size_bytes: int
+    content_type: str
+
 
 _TOKEN_HINT = (
     "check LABEL_STUDIO_API_KEY; a legacy token works only where legacy tokens are enabled, "
@@ -146,9 +247,17 @@ def _ours(what: str, answer: httpx.Response) -> OutsideError:
             hint="Label Studio refuses private addresses: start it with USE_DEFAULT_BANNED_SUBNETS=false "
             "(or SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false)",
         )
-    if status in (429, 502, 503, 504):
+    # A 500 to a reading is a locked database or a bug of the moment; to a change it can be its answer to our values.
+    if status in (429, 502, 503, 504) or (status == 500 and answer.request.method == "GET"):
         return Unavailable(f"{what}: {status} {said}")
     return Refused(f"{what}: {status} {said}")
+
+
+def _no_file(what: str, answer: httpx.Response) -> OutsideError:
+    """Label Studio 1.23.2 answers 500 with these words for a file it never had, and 404 for one it has lost."""
+    if answer.status_code == 500 and "has no attribute 'has_permission'" in answer.text:
+        return NotFound(f"{what}: Label Studio has no such file")
+    return _ours(what, answer)
 
 
 def _said(answer: httpx.Response) -> str:

@@ -26,7 +26,8 @@ from bridge.state import State
 from bridge.store import ObjectInfo, ObjectStore
 
 log = logging.getLogger(__name__)
-LOCK_TTL_S = 60
+LOCK_TTL_S = 20
+LOCK_WAIT_S = 60
 PUT_TRIES = 3
 
 
@@ -74,10 +75,10 @@ class LogWriter:
 
         Takes the lock for itself unless `locked` holds it."""
         if self._lock is None:
-            with self.locked(wait_s=LOCK_TTL_S) as held:
+            with self.locked(wait_s=LOCK_WAIT_S) as held:
                 if not held:
                     raise Unavailable(
-                        f"another worker has held the log of {self._layout.uid} for {LOCK_TTL_S} s"
+                        f"another worker has held the log of {self._layout.uid} for {LOCK_WAIT_S} s"
                     )
                 return self._put(records)
         self._lock.extend(LOCK_TTL_S, replace_ttl=True)

@@ -97,4 +97,9 @@ def media(uid: str) -> str:
     return f"{_ROOT}media:{uid}"
 
 
+def media_failed(uid: str) -> str:
+    """Hash: upload path -> why it cannot be copied, in words, for a person."""
+    return f"{_ROOT}media-failed:{uid}"
+
+
 COUNTERS = f"{_ROOT}counters"  # hash: counters that workers add to and the sidecar's /metrics shows

@@ -1,0 +1,290 @@
+"""From the stream to the log, with a real Redis and a real HTTP store; and what happens when something dies between."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import redis
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
+
+from bridge import jobs
+from bridge.edges import redis as names
+from bridge.edges import stream
+from bridge.edges.log import log_keys, read_records, read_state
+from bridge.edges.queue import open_queue
+from bridge.edges.s3 import S3Store
+from bridge.edges.stream import Entry
+from bridge.errors import Unavailable
+from bridge.settings import WorkersSettings
+from tests.conftest import sample
+from workers import archive, context, current, scheduler
+
+UID = "1.1795312801"
+
+
+@pytest.fixture
+def here(
+    workers_settings: WorkersSettings, redis_client: redis.Redis, store: S3Store, _no_context_left: None
+) -> Iterator[context.Context]:
+    made = context.Context(workers_settings, connection=redis_client, store=store)
+    context.install(made)
+    yield made
+
+
+def entry(name: str = "ANNOTATION_CREATED", *, body: bytes | None = None, **changes: Any) -> Entry:
+    payload = sample(name)
+    if "annotation" in payload:
+        payload["annotation"] |= changes
+    return Entry(
+        event_id=uuid.uuid4().hex,
+        received_at=datetime.now(UTC),
+        source="webhook",
+        action=name,
+        body=json.dumps(payload).encode() if body is None else body,
+    )
+
+
+def objects(here: context.Context) -> list[str]:
+    return [info.key for info in log_keys(here.store, here.layout(UID))]
+
+
+def test_an_event_becomes_a_log_object_and_leaves_the_stream(here: context.Context) -> None:
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    records = list(read_records(here.store, here.layout(UID)))
+    assert [(r.kind, r.id) for r in records] == [("project", "1"), ("task", "1"), ("annotation", "2")]
+    assert stream.waiting(here.redis, UID) == 0
+    assert len(objects(here)) == 1
+
+
+def test_the_queued_drain_runs_by_its_name_in_an_rq_worker(here: context.Context) -> None:
+    stream.append(here.redis, UID, entry())
+    worker = SimpleWorker(
+        [open_queue(here.redis, jobs.LIVE)], connection=here.redis, serializer=JSONSerializer
+    )
+    worker.work(burst=True)
+    assert len(objects(here)) == 1
+
+
+def test_many_events_at_once_ask_for_one_drain(here: context.Context) -> None:
+    for _ in range(20):
+        stream.append(here.redis, UID, entry())
+    assert len(open_queue(here.redis, jobs.LIVE)) == 1
+
+
+def test_the_same_delivery_twice_writes_nothing_more(here: context.Context) -> None:
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    assert len(objects(here)) == 1
+
+
+def test_revisions_a_b_a_arriving_as_a_a_b_end_as_a(here: context.Context) -> None:
+    first = {"updated_at": "2026-11-22T02:00:05Z", "lead_time": 1}
+    second = {"updated_at": "2026-11-22T02:00:06Z", "lead_time": 2}
+    third = {"updated_at": "2026-11-22T02:00:07Z", "lead_time": 1}
+    for changes in (first, third, second):
+        stream.append(here.redis, UID, entry(**changes))
+        archive.drain(UID)
+    thing = read_state(here.store, here.layout(UID)).thing("annotation", "2")
+    assert thing is not None and thing.data["updated_at"] == "2026-11-22T02:00:07Z"
+    revisions = [r for r in read_records(here.store, here.layout(UID)) if r.kind == "annotation"]
+    assert len(revisions) == 3
+
+
+def test_an_unreadable_entry_goes_to_the_quarantine_and_the_next_one_arrives(here: context.Context) -> None:
+    broken = sample("ANNOTATION_CREATED")
+    broken["annotation"]["created_at"] = "yesterday"
+    stream.append(here.redis, UID, entry(body=json.dumps(broken).encode()))
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    kept = stream.quarantined(here.redis)
+    assert len(kept) == 1 and "yesterday" in kept[0].reason
+    assert json.loads(kept[0].entry.body) == broken
+    assert len(objects(here)) == 1
+
+
+class FlakyStore:
+    """The real store, whose next puts fail as told: "before" (nothing written) or "after" (written, answer lost)."""
+
+    def __init__(self, real: S3Store, failures: list[str]) -> None:
+        self._real = real
+        self._failures = failures
+        self.put_keys: list[str] = []
+
+    def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
+        self.put_keys.append(key)
+        failure = self._failures.pop(0) if self._failures else ""
+        if failure != "before":
+            self._real.put(key, body, content_type=content_type)
+        if failure:
+            raise Unavailable("the answer was lost")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def with_store(here: context.Context, failures: list[str]) -> FlakyStore:
+    flaky = FlakyStore(here.store, failures)  # type: ignore[arg-type]
+    context.install(context.Context(here.settings, connection=here.redis, store=flaky))  # type: ignore[arg-type]
+    return flaky
+
+
+def test_a_lost_answer_after_the_write_is_settled_by_asking_and_writes_once(here: context.Context) -> None:
+    flaky = with_store(here, ["after"])
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    assert len(flaky.put_keys) == 1
+    assert objects(here) == flaky.put_keys
+
+
+def test_a_failed_put_is_repeated_under_a_new_key(here: context.Context) -> None:
+    flaky = with_store(here, ["before"])
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    assert len(flaky.put_keys) == len(set(flaky.put_keys)) == 2
+    assert objects(here) == flaky.put_keys[1:]
+
+
+def test_a_bucket_that_stays_away_keeps_the_entries_and_says_why(here: context.Context) -> None:
+    with_store(here, ["before"] * archive.BATCH_ENTRIES)
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    assert stream.waiting(here.redis, UID) == 1
+    assert b"the answer was lost" in (here.redis.get(names.trouble(UID)) or b"")
+    context.install(here)
+    archive.drain(UID)
+    assert stream.waiting(here.redis, UID) == 0
+    assert here.redis.get(names.trouble(UID)) is None
+
+
+@pytest.mark.parametrize("dies_in", ["_remember", "_enqueue_current", "_count"])
+def test_a_drain_that_dies_between_its_writes_is_finished_by_the_next(
+    here: context.Context, monkeypatch: pytest.MonkeyPatch, dies_in: str
+) -> None:
+    stream.append(here.redis, UID, entry())
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, dies_in, lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            archive.drain(UID)
+    archive.drain(UID)
+    assert stream.waiting(here.redis, UID) == 0
+    thing = read_state(here.store, here.layout(UID)).thing("annotation", "2")
+    assert thing is not None and thing.alive
+
+
+def test_positions_grow_though_the_clock_steps_back(here: context.Context) -> None:
+    writer = here.log_writer(UID)
+    found = archive.batch_of([entry()]).records
+    ticks = iter([5000, 4000, 4000])
+    writer._clock_ms = lambda: next(ticks)
+    positions = []
+    for _ in range(3):
+        key = here.layout(UID).parse_log(writer.append(found))
+        assert key is not None
+        positions.append(key.position)
+    assert positions == [5000, 5001, 5002]
+
+
+def test_redis_forgetting_the_position_does_not_move_it_back(here: context.Context) -> None:
+    found = archive.batch_of([entry()]).records
+    writer = here.log_writer(UID)
+    writer._clock_ms = lambda: 9000
+    writer.append(found)
+    here.redis.flushall()
+    writer._clock_ms = lambda: 10
+    key = here.layout(UID).parse_log(writer.append(found))
+    assert key is not None and key.position == 9001
+
+
+def test_the_sweep_finds_a_stream_whose_job_was_lost(here: context.Context) -> None:
+    here.redis.xadd(names.stream(UID), entry().to_fields(), id="1-1")  # type: ignore[arg-type]
+    here.redis.sadd(names.STREAMS, UID)
+    assert scheduler.sweep(here.redis) == [UID]
+    assert scheduler.sweep(here.redis) == []
+    archive.drain(UID)
+    assert scheduler.sweep(here.redis) == []
+
+
+def test_an_emptied_bucket_is_noticed_and_the_project_is_read_again(here: context.Context) -> None:
+    here.redis.sadd(names.WANTED, UID)
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    for info in list(here.store.keys()):
+        here.store.delete(info.key)
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    assert len(open_queue(here.redis, jobs.BASELINE)) == 1
+    assert len(objects(here)) == 1, "what Redis remembered as written must be written again"
+
+
+def test_an_event_that_names_no_project_has_the_connected_ones_read_again(here: context.Context) -> None:
+    here.redis.sadd(names.WANTED, UID, "2.1795312801")
+    deleted = Entry(
+        event_id="e", received_at=datetime.now(UTC), source="webhook", action="PROJECT_DELETED",
+        body=b'{"action": "PROJECT_DELETED", "project": {"id": 1}}',
+    )  # fmt: skip
+    stream.append(here.redis, stream.CONTROL, deleted)
+    archive.drain(stream.CONTROL)
+    assert scheduler.sweep_rereads(here.redis) == [UID]
+    assert len(open_queue(here.redis, jobs.BASELINE)) == 1
+
+
+def current_of(here: context.Context, id: str = "2") -> tuple[list[str], dict[str, Any]]:
+    keys = [i.key for i in here.store.keys(here.layout(UID).current_prefix) if i.key.endswith(f"/{id}.json")]
+    return keys, json.loads(here.store.get(keys[0])) if keys else {}
+
+
+def test_current_holds_the_newest_version_and_loses_a_deleted_one(here: context.Context) -> None:
+    for changes in ({"updated_at": "2026-11-22T02:00:06Z", "lead_time": 7}, {}):
+        stream.append(here.redis, UID, entry(**changes))
+        archive.drain(UID)
+        current.refresh(UID)
+    _, found = current_of(here)
+    assert found["annotation"]["lead_time"] == 7
+    gone = sample("ANNOTATIONS_DELETED")
+    gone["annotations"] = [{"id": 2}]
+    stream.append(here.redis, UID, entry(body=json.dumps(gone).encode()))
+    archive.drain(UID)
+    current.refresh(UID)
+    keys, found = current_of(here)
+    assert keys == [f"{here.layout(UID).root}current/deleted/annotations/2.json"] and not found["alive"]
+    stream.append(here.redis, UID, entry(updated_at="2026-11-22T02:00:59Z"))
+    archive.drain(UID)
+    current.refresh(UID)
+    keys, _ = current_of(here)
+    assert "deleted" in keys[0], "a late version of a deleted annotation stays hidden"
+
+
+def test_current_hides_the_annotations_of_a_deleted_task(here: context.Context) -> None:
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    current.refresh(UID)
+    gone = sample("TASKS_DELETED")
+    gone["tasks"] = [{"id": 1}]
+    stream.append(here.redis, UID, entry(body=json.dumps(gone).encode()))
+    archive.drain(UID)
+    current.refresh(UID)
+    keys, _ = current_of(here)
+    assert len(keys) == 1 and "deleted" in keys[0]
+
+
+def test_a_refresh_of_current_that_dies_is_finished_by_the_next(
+    here: context.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    with monkeypatch.context() as patch:
+        patch.setattr(current, "_write", lambda *_, **__: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            current.refresh(UID)
+    here.redis.delete(names.current_lock(UID))
+    current.refresh(UID)
+    assert current_of(here)[1]["alive"]
