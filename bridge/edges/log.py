@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import redis
 from redis.exceptions import LockError
@@ -109,7 +110,7 @@ class LogWriter:
 
     def _newest_position(self) -> int:
         """The newest position given out, from Redis, or from the bucket when Redis has forgotten it."""
-        last = self._redis.get(names.last_key(self._layout.uid))
+        last: Any = self._redis.get(names.last_key(self._layout.uid))
         parsed = self._layout.parse_log(last.decode()) if last else None
         if parsed is None:
             newest = newest_key(self._store, self._layout)
@@ -163,7 +164,7 @@ def read_state(store: ObjectStore, layout: Layout, at: datetime | None = None) -
 
 def lost_newest(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
     """Whether the bucket no longer has what we wrote last: it was emptied or replaced behind our back."""
-    last = connection.get(names.last_key(layout.uid))
+    last: Any = connection.get(names.last_key(layout.uid))
     if last is None:
         return False
     if store.head(last.decode()) is not None:

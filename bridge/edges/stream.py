@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import redis
 
@@ -92,7 +93,7 @@ def append_quarantine(connection: redis.Redis, entry: Entry, reason: str) -> Non
 
 def quarantined(connection: redis.Redis, count: int = 100) -> list[Quarantined]:
     """The newest entries of the quarantine, newest first."""
-    found = connection.xrevrange(names.QUARANTINE, count=count)
+    found: Any = connection.xrevrange(names.QUARANTINE, count=count)
     return [
         Quarantined(
             stream_id=id.decode(),
@@ -114,7 +115,7 @@ def waiting(connection: redis.Redis, uid: str) -> int:
 
 def lag_s(connection: redis.Redis, uid: str, now: datetime | None = None) -> float:
     """Age in seconds of the oldest entry that is not in the bucket yet; 0 when there is none."""
-    first = connection.xrange(names.stream(uid), count=1)
+    first: Any = connection.xrange(names.stream(uid), count=1)
     if not first:
         return 0.0
     written_ms = int(first[0][0].partition(b"-")[0])
@@ -123,14 +124,16 @@ def lag_s(connection: redis.Redis, uid: str, now: datetime | None = None) -> flo
 
 def uids(connection: redis.Redis) -> list[str]:
     """Every project that has had an event, in order."""
-    return sorted(uid.decode() for uid in connection.smembers(names.STREAMS))
+    members: Any = connection.smembers(names.STREAMS)
+    return sorted(uid.decode() for uid in members)
 
 
 def read(connection: redis.Redis, uid: str, *, max_entries: int, max_bytes: int) -> list[Entry]:
     """The oldest entries, up to a count and (after the first) a size; a page at a time so that memory is bounded."""
     found: list[Entry] = []
     size = 0
-    for stream_id, fields in connection.xrange(names.stream(uid), count=max_entries):
+    page: Any = connection.xrange(names.stream(uid), count=max_entries)
+    for stream_id, fields in page:
         entry = Entry.from_fields(stream_id, fields)
         if found and size + len(entry.body) > max_bytes:
             break

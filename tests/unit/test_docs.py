@@ -1,0 +1,57 @@
+"""The README names every setting as it is, and every job's name leads to a function."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from bridge import jobs
+from bridge.settings import all_settings
+from stack.settings import StackSettings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def table_rows() -> dict[str, list[str]]:
+    rows = {}
+    for line in README.splitlines():
+        if found := re.match(r"\| `([A-Z0-9_]+)` \|", line):
+            rows[found[1]] = [
+                cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip("|"))
+            ]
+    return rows
+
+
+def test_the_readme_has_every_setting_with_its_default_and_programs() -> None:
+    rows = table_rows()
+    for doc in all_settings():
+        assert doc.env in rows, f"{doc.env} is not in the README's table"
+        _, default, programs, _ = rows[doc.env]
+        expected = "required" if doc.default is None else (f"`{doc.default}`" if doc.default else "–")
+        assert default == expected, doc.env
+        assert programs == ", ".join(doc.programs), doc.env
+
+
+def test_the_readme_names_no_setting_that_does_not_exist() -> None:
+    ours = {doc.env for doc in all_settings()} | {field.metadata["env"] for field in fields(StackSettings)}
+    assert set(table_rows()) <= ours
+
+
+@pytest.mark.parametrize(
+    "job", [jobs.drain("1.2"), jobs.baseline("1.2", "test"), jobs.media("1.2", []), jobs.current("1.2")]
+)
+def test_every_job_is_on_a_known_queue_and_its_name_leads_to_a_function(job: jobs.Job) -> None:
+    module, _, function = job.name.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), function))
+    assert job.queue in jobs.QUEUES
+
+
+def test_the_two_commands_come_first_in_the_readme() -> None:
+    start = README[: README.index("## ")]
+    assert "make run" in start
+    assert "make test" in start
