@@ -13,6 +13,7 @@ BASELINE = "baseline"
 MEDIA = "media"
 CURRENT = "current"
 QUEUES = (LIVE, BASELINE, MEDIA, CURRENT)
+NOT_FINISHED = "not finished"  # the reason for a baseline that goes on where a run was cut off
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import redis
 from bridge import events, jobs
 from bridge.edges import queue, stream
 from bridge.edges import redis as names
-from bridge.edges.log import LogWriter, lost_newest
+from bridge.edges.log import LogWriter, forget, lost_newest
 from bridge.edges.stream import Entry
 from bridge.errors import OutsideError
 from bridge.keys import project_id_of
@@ -173,17 +173,6 @@ def _forget_a_lost_bucket(here: context.Context, uid: str) -> None:
     )
     forget(here.redis, uid)
     queue.enqueue(here.redis, jobs.baseline(uid, "the bucket lost the log"))
-
-
-def forget(connection: redis.Redis, uid: str) -> None:
-    """Drop what Redis remembers of a project's log, its media and its progress; streams stay."""
-    connection.delete(
-        names.known(uid),
-        names.last_key(uid),
-        names.current_cursor(uid),
-        names.media(uid),
-        names.baseline(uid),
-    )
 
 
 def _count(connection: redis.Redis, entries: int, records: int) -> None:

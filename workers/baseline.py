@@ -22,7 +22,7 @@ from rq import get_current_job
 from bridge import events, jobs, readings
 from bridge.edges import queue, stream
 from bridge.edges import redis as names
-from bridge.edges.log import lost_newest, read_records
+from bridge.edges.log import forget, lost_newest, read_records
 from bridge.errors import NotFound, OutsideError, Refused
 from bridge.keys import project_id_of, project_uid
 from bridge.readings import Known, Reading
@@ -33,7 +33,6 @@ from workers import context
 log = logging.getLogger(__name__)
 
 EVENT = "BASELINE"
-NOT_FINISHED = "not finished"  # the scheduler's reason for starting again what was cut off
 LOCK_TTL_S = 120
 LOCK_BEAT_S = 20
 # Longer than clocks of one installation differ and than a webhook is under way.
@@ -56,7 +55,7 @@ def run(uid: str, reason: str) -> None:
     fields = names.baseline(uid)
     lock = here.redis.lock(names.baseline_lock(uid), timeout=LOCK_TTL_S)
     if not lock.acquire(blocking=False):
-        if reason != NOT_FINISHED:
+        if reason != jobs.NOT_FINISHED:
             here.redis.hset(fields, "again", reason)
         return
     try:
@@ -149,7 +148,10 @@ class Baseline:
             for name, value in self._here.redis.hgetall(names.baseline(self._uid)).items()
         }
         now = self._here.now()
-        cut_off = reason == NOT_FINISHED or (job_id != "" and job_id == saved.get("job"))
+        lost = lost_newest(self._here.store, self._here.redis, self._here.layout(self._uid))
+        if lost:
+            forget(self._here.redis, self._uid)
+        cut_off = reason == jobs.NOT_FINISHED or (job_id != "" and job_id == saved.get("job"))
         noted_at = _time(saved.get("updated_at"))
         goes_on = (
             cut_off
@@ -157,7 +159,7 @@ class Baseline:
             and saved.get("started_at", "") != ""
             and noted_at is not None
             and now - noted_at < GO_ON_WITHIN
-            and not lost_newest(self._here.store, self._here.redis, self._here.layout(self._uid))
+            and not lost
         )
         cursor, done = (int(saved["cursor"]), int(saved.get("done") or 0)) if goes_on else (0, 0)
         self._started_at = saved["started_at"] if goes_on else format_time(now)

@@ -21,7 +21,6 @@ from bridge.keys import Layout
 from bridge.settings import WorkersSettings
 from bridge.store import ObjectStore
 
-
 T = TypeVar("T")
 
 

@@ -15,10 +15,9 @@ import redis
 from bridge import jobs
 from bridge.edges import queue, stream
 from bridge.edges import redis as names
-from bridge.edges.log import lost_newest
+from bridge.edges.log import forget, lost_newest
 from bridge.errors import BridgeError
 from workers import context
-from workers.archive import forget
 
 log = logging.getLogger(__name__)
 FORGOTTEN_AFTER_S = 3.0
@@ -48,7 +47,7 @@ def sweep_baselines(connection: redis.Redis) -> list[str]:
         if state in (b"complete", b"failed") or connection.exists(names.baseline_lock(uid)):
             continue
         if connection.set(names.baseline_pending(uid), 1, nx=True, px=BASELINE_AGAIN_MS):
-            queue.enqueue(connection, jobs.baseline(uid, "not finished"))
+            queue.enqueue(connection, jobs.baseline(uid, jobs.NOT_FINISHED))
             found.append(uid)
     return found
 

@@ -175,3 +175,14 @@ def lost_newest(store: ObjectStore, connection: redis.Redis, layout: Layout) -> 
         return False
     day_before = datetime.fromtimestamp(parsed.position / 1000, UTC) - timedelta(days=1)
     return next(iter(log_keys(store, layout, after=layout.log_day_prefix(day_before))), None) is None
+
+
+def forget(connection: redis.Redis, uid: str) -> None:
+    """Drop what Redis remembers of a project's log, its media and its progress; streams stay."""
+    connection.delete(
+        names.known(uid),
+        names.last_key(uid),
+        names.current_cursor(uid),
+        names.media(uid),
+        names.baseline(uid),
+    )
