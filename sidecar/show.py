@@ -129,6 +129,11 @@ def _remarks(project: ProjectStatus) -> Iterable[str]:
         yield f"baseline failed: {project.baseline.message}"
     if project.trouble:
         yield click.style(f"events do not reach the bucket: {project.trouble}", fg="red")
+    if project.media_failed:
+        yield click.style(
+            f"{project.media_failed} uploaded files are not in the bucket: the workers' log names them and says why",
+            fg="red",
+        )
 
 
 def quarantine_lines(items: Sequence[Line]) -> Iterable[str]:

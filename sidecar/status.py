@@ -47,7 +47,8 @@ class Baseline:
 @dataclass(frozen=True, kw_only=True)
 class ProjectStatus:
     """One project. The words of `webhook`, `ml_backend`, `storage`: ok, missing, drifted: …, unknown: …, not used;
-    None where nobody asked. `waiting` and `lag_s` (age of the oldest event not in the bucket) are None without Redis."""
+    None where nobody asked. `waiting` and `lag_s` (age of the oldest event not in the bucket) are None without Redis.
+    `media_failed`: uploaded files that could not be copied into the bucket."""
 
     uid: str
     id: int
@@ -60,6 +61,7 @@ class ProjectStatus:
     waiting: int | None = None
     lag_s: float | None = None
     trouble: str = ""
+    media_failed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +168,7 @@ def _in_redis(redis: Redis, uid: str) -> dict[str, Any]:
         "waiting": stream.waiting(redis, uid),
         "lag_s": round(stream.lag_s(redis, uid), 1),
         "trouble": trouble.decode(errors="replace") if trouble else "",
+        "media_failed": int(redis.hlen(names.media_failed(uid))),
     }
 
 

@@ -192,6 +192,9 @@ class FakeRedis:
         for name in names:
             self.data.get(key, {}).pop(name.encode(), None)
 
+    def hlen(self, name: str) -> int:
+        return len(self.hgetall(name))
+
     def hgetall(self, key: str) -> dict[bytes, bytes]:
         return dict(self.data.get(key, {}))
 
