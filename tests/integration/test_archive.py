@@ -34,7 +34,7 @@ def here(
 ) -> Iterator[context.Context]:
     made = context.Context(workers_settings, connection=redis_client, store=store)
     context.install(made)
-    yield made
+    return made
 
 
 def entry(name: str = "ANNOTATION_CREATED", *, body: bytes | None = None, **changes: Any) -> Entry:
@@ -94,7 +94,8 @@ def test_revisions_a_b_a_arriving_as_a_a_b_end_as_a(here: context.Context) -> No
         stream.append(here.redis, UID, entry(**changes))
         archive.drain(UID)
     thing = read_state(here.store, here.layout(UID)).thing("annotation", "2")
-    assert thing is not None and thing.data["updated_at"] == "2026-11-22T02:00:07Z"
+    assert thing is not None
+    assert thing.data["updated_at"] == "2026-11-22T02:00:07Z"
     revisions = [r for r in read_records(here.store, here.layout(UID)) if r.kind == "annotation"]
     assert len(revisions) == 3
 
@@ -106,7 +107,8 @@ def test_an_unreadable_entry_goes_to_the_quarantine_and_the_next_one_arrives(her
     stream.append(here.redis, UID, entry())
     archive.drain(UID)
     kept = stream.quarantined(here.redis)
-    assert len(kept) == 1 and "yesterday" in kept[0].reason
+    assert len(kept) == 1
+    assert "yesterday" in kept[0].reason
     assert json.loads(kept[0].entry.body) == broken
     assert len(objects(here)) == 1
 
@@ -177,7 +179,8 @@ def test_a_drain_that_dies_between_its_writes_is_finished_by_the_next(
     archive.drain(UID)
     assert stream.waiting(here.redis, UID) == 0
     thing = read_state(here.store, here.layout(UID)).thing("annotation", "2")
-    assert thing is not None and thing.alive
+    assert thing is not None
+    assert thing.alive
 
 
 def test_positions_grow_though_the_clock_steps_back(here: context.Context) -> None:
@@ -201,7 +204,8 @@ def test_redis_forgetting_the_position_does_not_move_it_back(here: context.Conte
     here.redis.flushall()
     writer._clock_ms = lambda: 10
     key = here.layout(UID).parse_log(writer.append(found))
-    assert key is not None and key.position == 9001
+    assert key is not None
+    assert key.position == 9001
 
 
 def test_the_sweep_finds_a_stream_whose_job_was_lost(here: context.Context) -> None:
@@ -255,7 +259,8 @@ def test_current_holds_the_newest_version_and_loses_a_deleted_one(here: context.
     archive.drain(UID)
     current.refresh(UID)
     keys, found = current_of(here)
-    assert keys == [f"{here.layout(UID).root}current/deleted/annotations/2.json"] and not found["alive"]
+    assert keys == [f"{here.layout(UID).root}current/deleted/annotations/2.json"]
+    assert not found["alive"]
     stream.append(here.redis, UID, entry(updated_at="2026-11-22T02:00:59Z"))
     archive.drain(UID)
     current.refresh(UID)
@@ -273,7 +278,8 @@ def test_current_hides_the_annotations_of_a_deleted_task(here: context.Context) 
     archive.drain(UID)
     current.refresh(UID)
     keys, _ = current_of(here)
-    assert len(keys) == 1 and "deleted" in keys[0]
+    assert len(keys) == 1
+    assert "deleted" in keys[0]
 
 
 def test_a_refresh_of_current_that_dies_is_finished_by_the_next(

@@ -44,7 +44,7 @@ def door(
     redis_client: redis.Redis, redis_url: str, s3_settings: S3Settings, tmp_path: Path
 ) -> Iterator[FlaskClient]:
     app = create_app(settings_for(redis_url, s3_settings, tmp_path))
-    yield app.test_client()
+    return app.test_client()
 
 
 def knock(client: FlaskClient, body: bytes, secret: str | None = SECRET) -> TestResponse:
@@ -75,7 +75,8 @@ def test_a_wrong_secret_gets_401_says_what_to_do_and_leaves_no_trace(
 ) -> None:
     answer = knock(door, sample_bytes("ANNOTATION_CREATED"), secret)
     assert answer.status_code == 401
-    assert said in answer.text and "connect PROJECT" in answer.text
+    assert said in answer.text
+    assert "connect PROJECT" in answer.text
     assert redis_client.keys("*") == []
 
 
@@ -99,7 +100,8 @@ def test_a_body_nobody_can_read_is_in_the_quarantine_and_the_next_arrives(
     assert answer.status_code == 202
     assert answer.json["status"] == "quarantined"  # type: ignore[index]
     (kept,) = stream.quarantined(redis_client)
-    assert kept.entry.body == body and reason in kept.reason
+    assert kept.entry.body == body
+    assert reason in kept.reason
     assert knock(door, sample_bytes("ANNOTATION_CREATED")).json["status"] == "accepted"  # type: ignore[index]
     assert stream.waiting(redis_client, UID) == 1
 

@@ -44,7 +44,8 @@ def test_uploads_of_created_tasks_are_named_once() -> None:
 
 def test_an_unreadable_entry_costs_itself_only() -> None:
     batch = batch_of([entry(b"{"), entry(sample_bytes("ANNOTATION_CREATED"))])
-    assert [reason for _, reason in batch.unreadable] and len(annotations(batch.records)) == 1
+    assert [reason for _, reason in batch.unreadable]
+    assert len(annotations(batch.records)) == 1
 
 
 def test_a_put_is_left_out_only_when_it_is_exactly_what_was_written_last() -> None:

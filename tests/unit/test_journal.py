@@ -71,6 +71,7 @@ def test_a_folder_without_a_spool_counts_as_empty(tmp_path: Path) -> None:
 def test_only_one_process_replays(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     with spool.sole_replayer() as mine, Spool(tmp_path).sole_replayer() as other:
-        assert mine and not other
+        assert mine
+        assert not other
     with Spool(tmp_path).sole_replayer() as again:
         assert again

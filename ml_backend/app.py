@@ -1,0 +1,221 @@
+"""The HTTP rim: routes, passwords, and errors as Label Studio shows them."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from bridge.edges.s3 import S3Store, make_client, open_store
+from bridge.errors import BridgeError, SettingsError, Unauthorized
+from bridge.settings import MIB, MlBackendSettings
+from bridge.store import ObjectStore
+from ml_backend.detectors import Detector
+from ml_backend.images import ImageLoader, Images
+from ml_backend.images import Limits as ImageLimits
+from ml_backend.inference_log import BackgroundInferenceLog, InferenceLog, NoInferenceLog, send_to_redis
+from ml_backend.metrics import Metrics
+from ml_backend.models import Models
+from ml_backend.predict import Predictor
+from ml_backend.protocol import read_action, read_predict, read_setup
+from ml_backend.service import Backend, Limits
+from ml_backend.weights import find_weights
+
+log = logging.getLogger(__name__)
+NO_TRAINING = "training is not available yet: this backend only predicts"
+_SPARE_THREADS = 3  # of the web threads, for /health, /setup and webhooks
+_FETCHERS = 8
+
+
+def create_app(
+    settings: MlBackendSettings,
+    *,
+    models: Models | None = None,
+    images: Images | None = None,
+    inferences: InferenceLog | None = None,
+    multiprocess_dir: str | None = None,
+) -> Flask:
+    """The WSGI app; begins to load the model in the background. Raises SettingsError for half a password.
+
+    `models`, `images` and `inferences` are for tests; `multiprocess_dir` is prometheus-client's shared folder."""
+    if (settings.basic_auth_user is None) != (settings.basic_auth_pass is None):
+        raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS: set both, or neither")
+    metrics = Metrics(multiprocess_dir=multiprocess_dir)
+    models = models or _models(settings)
+    backend = Backend(
+        models=models,
+        predictor=Predictor(
+            open_detector=lambda weights: models.detector(weights, wait_s=settings.predict_budget_s),
+            images=images or _images(settings),
+            fetchers=ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch"),
+        ),
+        inferences=inferences or _inferences(settings, metrics),
+        metrics=metrics,
+        limits=Limits(
+            threshold=settings.model_score_threshold,
+            budget_s=settings.predict_budget_s,
+            at_once=max(1, settings.web_threads - _SPARE_THREADS),
+        ),
+    )
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.request_max_mib * MIB
+    _add_routes(app, backend, metrics, settings)
+    _add_errors(app)
+    _add_figures(app, metrics)
+    models.start()
+    return app
+
+
+def _add_routes(app: Flask, backend: Backend, metrics: Metrics, settings: MlBackendSettings) -> None:
+    @app.get("/")
+    @app.get("/health")
+    def health() -> Response:
+        # Open to container probes; but a wrong password is told here, where Label Studio explains it best.
+        if request.authorization is not None:
+            _check_password(settings)
+        return jsonify(backend.health())
+
+    @app.post("/setup")
+    def setup() -> Response:
+        _check_password(settings)
+        return jsonify(backend.setup(read_setup(request.get_data(cache=False))))
+
+    @app.post("/predict")
+    def predict() -> Response:
+        _check_password(settings)
+        return jsonify(backend.predict(read_predict(request.get_data(cache=False))))
+
+    @app.get("/versions")
+    def versions() -> Response:
+        _check_password(settings)
+        return jsonify(backend.versions())
+
+    @app.post("/webhook")
+    def webhook() -> Response:
+        # Label Studio sends annotation events here without the password (ml/models.py, 1.23.2), to a webhook that it
+        # adds by itself. The sidecar is the one that records them: they are answered, and nothing is done.
+        action = read_action(request.get_data(cache=False))
+        if action != "START_TRAINING":
+            return jsonify({"status": "ignored"})
+        _check_password(settings)
+        return _refusal(501, NO_TRAINING)
+
+    @app.get("/metrics")
+    def figures() -> Response:
+        metrics.model_ready.set(backend.health()["model"]["state"] == "ready")
+        return Response(metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_errors(app: Flask) -> None:
+    @app.errorhandler(BridgeError)
+    def ours(error: BridgeError) -> Response:
+        answer = _refusal(error.status, str(error))
+        if isinstance(error, Unauthorized):
+            answer.headers["WWW-Authenticate"] = 'Basic realm="ML backend"'
+        if error.status >= 500:
+            log.warning("%s %s: %r", request.method, request.path, str(error))
+        return answer
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        if error.code == 413:
+            return _refusal(413, "the request is larger than REQUEST_MAX_MIB allows: select fewer tasks")
+        return _refusal(error.code or 500, error.description or error.name)
+
+    @app.errorhandler(Exception)
+    def bug(error: Exception) -> Response:
+        log.exception("%s %s failed", request.method, request.path)
+        return _refusal(500, "the ML backend failed; its log has the reason")
+
+
+def _add_figures(app: Flask, metrics: Metrics) -> None:
+    @app.before_request
+    def begin() -> None:
+        g.began = time.monotonic()
+
+    @app.after_request
+    def end(answer: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "other"
+        metrics.requests.labels(route=route, status=str(answer.status_code)).inc()
+        metrics.request_seconds.labels(route=route).observe(time.monotonic() - g.began)
+        return answer
+
+
+def _refusal(status: int, message: str) -> Response:
+    """An error as JSON, and in the status line: of a failed /setup or training, Label Studio shows that alone."""
+    answer = jsonify({"error": message})
+    line = " ".join(message.encode("ascii", "replace").decode().split())
+    printable = "".join(letter for letter in line if letter.isprintable())
+    answer.status = f"{status} {printable[:300]}"
+    return answer
+
+
+def _check_password(settings: MlBackendSettings) -> None:
+    """Raises Unauthorized. Both parts are always compared, each in constant time."""
+    if settings.basic_auth_user is None or settings.basic_auth_pass is None:
+        return
+    given = request.authorization
+    user, password = (given.username or "", given.password or "") if given is not None else ("", "")
+    user_right = hmac.compare_digest(user.encode(), settings.basic_auth_user.encode())
+    password_right = hmac.compare_digest(password.encode(), settings.basic_auth_pass.encode())
+    if not (user_right and password_right):
+        raise Unauthorized(
+            "user name or password is missing or wrong",
+            hint="in Label Studio: Settings > Model > edit, authentication method Basic",
+        )
+
+
+def _models(settings: MlBackendSettings) -> Models:
+    def open_bucket(bucket: str) -> ObjectStore:
+        return open_store(settings.s3, bucket)
+
+    def open_detector(path: Path) -> Detector:
+        from ml_backend.yolo import YoloDetector  # torch: seconds, and only where a model is really opened
+
+        return YoloDetector(path, threads=settings.predict_threads)
+
+    return Models(
+        find=lambda: find_weights(
+            settings.model, cache_dir=Path(settings.cache_dir), open_bucket=open_bucket
+        ),
+        open=open_detector,
+        model_root=Path(settings.model_root),
+    )
+
+
+def _images(settings: MlBackendSettings) -> ImageLoader:
+    client: list[Any] = []
+
+    def open_bucket(bucket: str) -> ObjectStore:
+        if not client:  # made on first use, by one thread: ImageLoader asks under a lock
+            client.append(
+                make_client(
+                    settings.s3, attempts=2, connect_timeout_s=3, read_timeout_s=settings.image_timeout_s
+                )
+            )
+        return S3Store(settings.s3, bucket, client=client[0])
+
+    root = settings.local_files_document_root
+    return ImageLoader(
+        label_studio_url=settings.label_studio_url,
+        api_key=settings.label_studio_api_key,
+        limits=ImageLimits(
+            timeout_s=settings.image_timeout_s,
+            max_bytes=settings.image_max_mib * MIB,
+            max_pixels=settings.image_max_megapixels * 1_000_000,
+        ),
+        open_bucket=open_bucket,
+        document_root=Path(root) if root else None,
+    )
+
+
+def _inferences(settings: MlBackendSettings, metrics: Metrics) -> InferenceLog:
+    if settings.redis_url is None:
+        return NoInferenceLog()
+    return BackgroundInferenceLog(send_to_redis(settings.redis_url), dropped=metrics.inferences_dropped.inc)

@@ -1,0 +1,260 @@
+"""Fetching images: from Label Studio, the bucket, the web, or the operator's local-files folder. The rim.
+
+Label Studio's token goes to Label Studio's own scheme, host and port, and nowhere else, however often an answer
+redirects. Every fetch ends after a time and a size.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urljoin
+
+import httpx
+
+from bridge.errors import BridgeError, NotFound
+from bridge.settings import MIB
+from bridge.store import ObjectStore
+from ml_backend.decode import LoadedImage, decode
+from ml_backend.problems import TaskProblem
+from ml_backend.references import (
+    InBucket,
+    Inline,
+    OnDisk,
+    Place,
+    Web,
+    is_label_studio,
+    locate,
+    origin_of,
+    shown,
+)
+
+_MAX_REDIRECTS = 5
+_ACCESS_TOKEN_S = 200.0  # Label Studio 1.23.2 gives access tokens that live 300 s
+_TOKEN_HINT = "check LABEL_STUDIO_API_KEY, and that its user may see the project"
+
+
+class Images(Protocol):
+    """Where the predictor gets its images from."""
+
+    def load(self, reference: str, *, task_id: int | None = None) -> LoadedImage:
+        """Raises TaskProblem."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    timeout_s: float
+    max_bytes: int
+    max_pixels: int
+
+
+class ImageLoader:
+    """Images from everywhere a task may point to. Safe to use from several threads.
+
+    `open_bucket` gives the store of a bucket by name; `http` is one client for everything."""
+
+    def __init__(
+        self,
+        *,
+        label_studio_url: str,
+        api_key: str | None,
+        limits: Limits,
+        open_bucket: Callable[[str], ObjectStore],
+        document_root: Path | None = None,
+        http: httpx.Client | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = label_studio_url
+        self._limits = limits
+        self._open_bucket = open_bucket
+        self._document_root = document_root
+        self._http = http or httpx.Client(follow_redirects=False)
+        self._clock = clock
+        self._token = _Token(api_key, label_studio_url, self._http, clock)
+        self._stores: dict[str, ObjectStore] = {}
+        self._stores_lock = threading.Lock()
+
+    def load(self, reference: str, *, task_id: int | None = None) -> LoadedImage:
+        """The image as displayed, RGB. Raises TaskProblem saying which image, what is wrong, and what to do."""
+        place = locate(
+            reference, label_studio_url=self._url, task_id=task_id, document_root=self._document_root
+        )
+        return decode(self._fetch(place), max_pixels=self._limits.max_pixels, what=shown(reference))
+
+    def _fetch(self, place: Place) -> bytes:
+        if isinstance(place, Web):
+            return self._from_web(place.url)
+        if isinstance(place, InBucket):
+            return self._from_bucket(place)
+        if isinstance(place, OnDisk):
+            return self._from_disk(place.path)
+        assert isinstance(place, Inline)
+        return place.body
+
+    def _from_bucket(self, place: InBucket) -> bytes:
+        what = f"s3://{place.bucket}/{place.key}"
+        with self._stores_lock:
+            if place.bucket not in self._stores:
+                self._stores[place.bucket] = self._open_bucket(place.bucket)
+            store = self._stores[place.bucket]
+        try:
+            info = store.head(place.key)
+            if info is None:
+                raise NotFound(f"there is no object {what}")
+            self._check_size(what, info.size_bytes)
+            return store.get(place.key)
+        except TaskProblem:
+            raise
+        except NotFound as error:
+            raise TaskProblem("missing", str(error)) from error
+        except BridgeError as error:
+            raise TaskProblem(
+                "unreachable" if error.retryable else "refused", f"{what}: {error}", passing=True
+            ) from error
+
+    def _from_disk(self, path: Path) -> bytes:
+        try:
+            self._check_size(path.name, path.stat().st_size)
+            return path.read_bytes()
+        except OSError as error:
+            raise TaskProblem("missing", f"local file {path.name!r}: {error.strerror}") from error
+
+    def _check_size(self, what: str, size_bytes: int) -> None:
+        if size_bytes > self._limits.max_bytes:
+            raise TaskProblem(
+                "too_large",
+                f"{what} has {size_bytes / MIB:.1f} MiB; {self._limits.max_bytes / MIB:g} at most",
+                hint="reduce it, or raise IMAGE_MAX_MIB",
+            )
+
+    def _from_web(self, url: str) -> bytes:
+        deadline = self._clock() + self._limits.timeout_s
+        what = shown(url)
+        try:
+            return self._following(url, what, deadline)
+        except httpx.TimeoutException as error:
+            raise self._too_slow(what) from error
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise TaskProblem(
+                "unreachable",
+                f"{what}: no answer ({type(error).__name__})",
+                hint=self._hint(url),
+                passing=True,
+            ) from error
+
+    def _following(self, url: str, what: str, deadline: float) -> bytes:
+        asked_again = False
+        hops = 0
+        while hops <= _MAX_REDIRECTS:
+            ours = is_label_studio(url, self._url)
+            headers = self._token.headers(renew=asked_again) if ours else {}
+            left = max(0.1, deadline - self._clock())
+            timeout = httpx.Timeout(left, connect=min(5.0, left))
+            with self._http.stream(
+                "GET", url, headers=headers, timeout=timeout, follow_redirects=False
+            ) as answer:
+                if answer.status_code == 401 and ours and not asked_again and self._token.renewable:
+                    asked_again = True
+                    continue
+                if answer.has_redirect_location:
+                    url = urljoin(url, answer.headers["location"])
+                    if origin_of(url) is None:
+                        raise TaskProblem(
+                            "address", f"{what} redirects to {shown(url)!r}, which is no http address"
+                        )
+                    if ours and url.partition("?")[0].rstrip("/").endswith("/user/login"):
+                        raise TaskProblem(
+                            "refused", f"{what}: Label Studio wants a login", hint=_TOKEN_HINT, passing=True
+                        )
+                    hops += 1
+                    continue
+                self._check_status(what, answer.status_code, ours=ours)
+                return self._body(answer, what, deadline)
+        raise TaskProblem("address", f"{what} redirects more than {_MAX_REDIRECTS} times")
+
+    def _check_status(self, what: str, status: int, *, ours: bool) -> None:
+        if status == 200:
+            return
+        hint = _TOKEN_HINT if ours else "the image must be readable without a login"
+        if status in (401, 403):
+            raise TaskProblem("refused", f"{what}: refused with {status}", hint=hint, passing=True)
+        if status in (404, 410):
+            raise TaskProblem("missing", f"{what}: not there ({status})")
+        if status == 429 or status >= 500:
+            raise TaskProblem("unreachable", f"{what}: answered {status}", passing=True)
+        raise TaskProblem("missing", f"{what}: answered {status}")
+
+    def _body(self, answer: httpx.Response, what: str, deadline: float) -> bytes:
+        told = answer.headers.get("content-length", "")
+        if told.isdigit():
+            self._check_size(what, int(told))
+        pieces: list[bytes] = []
+        size = 0
+        for piece in answer.iter_bytes():
+            size += len(piece)
+            self._check_size(what, size)
+            if self._clock() > deadline:
+                raise self._too_slow(what)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _too_slow(self, what: str) -> TaskProblem:
+        return TaskProblem(
+            "unreachable",
+            f"{what}: not read within {self._limits.timeout_s:g} s",
+            hint="raise IMAGE_TIMEOUT_S if the server is just slow",
+            passing=True,
+        )
+
+    def _hint(self, url: str) -> str:
+        if is_label_studio(url, self._url):
+            return "is Label Studio running, and is LABEL_STUDIO_URL right?"
+        return "is the server running, and can this machine reach it?"
+
+
+class _Token:
+    """Label Studio's token as a header. A personal access token (a JWT) is exchanged for one that lives minutes."""
+
+    def __init__(self, api_key: str | None, url: str, http: httpx.Client, clock: Callable[[], float]) -> None:
+        self._api_key = api_key
+        self._url = url
+        self._http = http
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._access: tuple[str, float] | None = None
+
+    @property
+    def renewable(self) -> bool:
+        return self._api_key is not None and self._api_key.count(".") == 2
+
+    def headers(self, *, renew: bool = False) -> dict[str, str]:
+        """Empty without a token. Raises TaskProblem when Label Studio does not take it, httpx.HTTPError."""
+        if self._api_key is None:
+            return {}
+        if not self.renewable:
+            return {"Authorization": f"Token {self._api_key}"}
+        with self._lock:
+            if renew or self._access is None or self._clock() - self._access[1] > _ACCESS_TOKEN_S:
+                self._access = (self._exchanged(), self._clock())
+            return {"Authorization": f"Bearer {self._access[0]}"}
+
+    def _exchanged(self) -> str:
+        answer = self._http.post(
+            f"{self._url}/api/token/refresh/", json={"refresh": self._api_key}, timeout=5.0
+        )
+        if answer.status_code in (400, 401, 403):
+            raise TaskProblem(
+                "refused",
+                "Label Studio does not accept the personal access token",
+                hint=_TOKEN_HINT,
+                passing=True,
+            )
+        answer.raise_for_status()
+        access = answer.json().get("access")
+        if not isinstance(access, str):
+            raise TaskProblem("refused", "Label Studio gave no access token", hint=_TOKEN_HINT, passing=True)
+        return access

@@ -1,0 +1,126 @@
+"""What the model did, told to the record. Never slows or breaks a prediction: what Redis does not take is dropped
+and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from bridge.keys import project_id_of
+from bridge.records import format_time
+from ml_backend.predict import TaskResult
+
+log = logging.getLogger(__name__)
+_ROOM = 500  # requests waiting for Redis; a few MB
+
+
+class InferenceLog(Protocol):
+    def append(self, project_uid: str, records: list[dict[str, Any]]) -> None:
+        """Returns at once; raises nothing."""
+
+
+class NoInferenceLog:
+    """For a backend without Redis: nothing is kept."""
+
+    def append(self, project_uid: str, records: list[dict[str, Any]]) -> None:
+        pass
+
+
+class BackgroundInferenceLog:
+    """Hands records to `send(project_uid, body)` on a thread of its own, in order."""
+
+    def __init__(
+        self, send: Callable[[str, bytes], None], *, dropped: Callable[[int], None], room: int = _ROOM
+    ) -> None:
+        self._send = send
+        self._dropped = dropped
+        self._queue: queue.Queue[tuple[str, list[dict[str, Any]]]] = queue.Queue(maxsize=room)
+        self._thread: threading.Thread | None = None
+        self._start = threading.Lock()
+        self._failing = False
+
+    def append(self, project_uid: str, records: list[dict[str, Any]]) -> None:
+        try:
+            project_id_of(project_uid)
+        except ValueError:
+            return  # a request that no Label Studio project made: there is no log to write it to
+        if not records:
+            return
+        try:
+            self._queue.put_nowait((project_uid, records))
+        except queue.Full:
+            self._dropped(len(records))
+            return
+        with self._start:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="inference-log", daemon=True)
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Wait until everything appended so far was sent or dropped; for the end of the program, and tests."""
+        self._queue.join()
+
+    def _run(self) -> None:
+        while True:
+            uid, records = self._queue.get()
+            try:
+                body = {"action": "INFERENCE", "inferences": records}
+                self._send(uid, json.dumps(body, separators=(",", ":")).encode())
+                self._failing = False
+            except Exception as error:
+                self._dropped(len(records))
+                if not self._failing:  # once for each time that Redis goes away, not once a request
+                    log.warning("inference records are being dropped: %s", error)
+                self._failing = True
+            finally:
+                self._queue.task_done()
+
+
+def inference_records(
+    results: Sequence[TaskResult], *, model_version: str, seconds: float, at: datetime
+) -> list[dict[str, Any]]:
+    """One record a task: version, time of the whole request, boxes for each label, scores. Pure but for the id."""
+    request_id = uuid.uuid4().hex
+    records = []
+    for index, result in enumerate(results):
+        record: dict[str, Any] = {
+            "id": f"{request_id}-{index}",
+            "created_at": format_time(at),
+            "task": result.task_id,
+            "model_version": model_version,
+            "request_seconds": round(seconds, 4),
+            "request_tasks": len(results),
+            "labels": result.label_counts(),
+            "scores": [round(region["score"], 4) for region in result.regions],
+        }
+        if result.problem is not None:
+            record["problem"] = result.problem.reason
+        records.append(record)
+    return records
+
+
+def send_to_redis(redis_url: str) -> Callable[[str, bytes], None]:
+    """What appends one body to a project's stream, within 250 ms or not at all."""
+    from bridge.edges import redis as redis_edge
+    from bridge.edges import stream
+
+    connection = redis_edge.ingest_client(redis_url)
+
+    def send(project_uid: str, body: bytes) -> None:
+        entry = stream.Entry(
+            event_id=uuid.uuid4().hex,
+            received_at=datetime.now(UTC),
+            source="ml_backend",
+            action="INFERENCE",
+            body=body,
+        )
+        stream.append(connection, project_uid, entry)
+
+    return send

@@ -1,0 +1,165 @@
+"""The zoo: every kind of image that people have, and what a browser would show of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ml_backend.decode import LARGEST_SIDE_PX, decode
+from ml_backend.problems import TaskProblem
+from tests.unit.ml_backend.helpers import image_bytes
+
+MILLION = 1_000_000
+
+
+def load(body: bytes, max_pixels: int = 100 * MILLION):  # type: ignore[no-untyped-def]
+    return decode(body, max_pixels=max_pixels, what="a.jpg")
+
+
+def halves(mode: str, left: object, right: object, size: tuple[int, int] = (40, 20)) -> Image.Image:
+    image = Image.new(mode, size, left)  # type: ignore[arg-type]
+    image.paste(right, (size[0] // 2, 0, size[0], size[1]))  # type: ignore[arg-type]
+    return image
+
+
+def with_orientation(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return image_bytes(halves("RGB", (255, 0, 0), (0, 0, 255)), "JPEG", exif=exif.tobytes(), quality=95)
+
+
+def colours(image: Image.Image, *points: tuple[int, int]) -> list[tuple[int, ...]]:
+    # JPEG and WebP keep colours to within a few steps.
+    found = [image.getpixel(point) for point in points]
+    return [tuple(round(value / 16) * 16 for value in pixel) for pixel in found]  # type: ignore[union-attr]
+
+
+RED, BLUE, WHITE = (256, 0, 0), (0, 0, 256), (256, 256, 256)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+def test_ordinary_files_load(format: str) -> None:
+    loaded = load(image_bytes(halves("RGB", (255, 0, 0), (0, 0, 255)), format))
+    assert (loaded.width, loaded.height, loaded.image.mode) == (40, 20, "RGB")
+    assert colours(loaded.image, (5, 10), (35, 10)) == [RED, BLUE]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "first", "last"),
+    [
+        (1, (40, 20), RED, BLUE),
+        (3, (40, 20), BLUE, RED),  # upside down
+        (6, (20, 40), RED, BLUE),  # a quarter to the right: left becomes top
+        (8, (20, 40), BLUE, RED),  # a quarter to the left
+    ],
+)
+def test_a_rotated_photo_has_the_size_and_place_of_what_is_displayed(
+    orientation: int, size: tuple[int, int], first: tuple[int, ...], last: tuple[int, ...]
+) -> None:
+    loaded = load(with_orientation(orientation))
+    assert (loaded.width, loaded.height) == size == loaded.image.size
+    assert colours(loaded.image, (4, 4), (size[0] - 5, size[1] - 5)) == [first, last]
+
+
+@pytest.mark.filterwarnings("ignore:.*EXIF")  # Pillow warns of it
+def test_a_broken_exif_block_costs_only_the_rotation() -> None:
+    body = image_bytes(Image.new("RGB", (40, 20)), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff broken")
+    assert load(body).width == 40
+
+
+def test_grey_has_three_channels() -> None:
+    assert colours(load(image_bytes(halves("L", 0, 255), "PNG")).image, (5, 5), (35, 5)) == [(0, 0, 0), WHITE]
+
+
+def test_sixteen_bits_are_scaled_not_cut_off() -> None:
+    values = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
+    grey = np.asarray(load(image_bytes(Image.fromarray(values), "PNG")).image)[..., 0]
+    assert grey.ravel().tolist() == list(range(256))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_other_depths_are_stretched_to_what_is_there(dtype: type) -> None:
+    values = (np.linspace(-3, 200_000, 64)).astype(dtype).reshape(8, 8)
+    grey = np.asarray(load(image_bytes(Image.fromarray(values), "TIFF")).image)[..., 0]
+    assert (grey.min(), grey.max()) == (0, 255)
+
+
+def test_a_deep_image_of_one_value_is_black() -> None:
+    flat = Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32))
+    assert np.asarray(load(image_bytes(flat, "TIFF")).image).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "left", "right"), [("RGBA", (255, 0, 0, 255), (0, 0, 255, 0)), ("LA", (0, 255), (0, 0))]
+)
+def test_transparent_parts_are_white(mode: str, left: object, right: object) -> None:
+    first, second = colours(load(image_bytes(halves(mode, left, right), "PNG")).image, (5, 5), (35, 5))
+    assert first in (RED, (0, 0, 0))
+    assert second == WHITE
+
+
+def test_a_palette_with_a_transparent_colour_is_white_there() -> None:
+    image = halves("P", 0, 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    body = image_bytes(image, "PNG", transparency=1)
+    assert colours(load(body).image, (5, 5), (35, 5)) == [RED, WHITE]
+
+
+def test_cmyk_is_converted_and_of_an_animation_the_first_frame_counts() -> None:
+    assert load(image_bytes(Image.new("CMYK", (8, 8), (0, 0, 0, 255)), "JPEG")).image.getpixel((1, 1)) == (
+        0,
+        0,
+        0,
+    )
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    body = image_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert colours(load(body).image, (1, 1)) == [RED]
+
+
+def test_a_large_image_is_reduced_but_keeps_its_size_in_words() -> None:
+    loaded = load(image_bytes(Image.new("L", (LARGEST_SIDE_PX * 2, 100)), "PNG"))
+    assert loaded.image.size == (LARGEST_SIDE_PX, 50)
+    assert (loaded.width, loaded.height) == (LARGEST_SIDE_PX * 2, 100)
+
+
+def test_more_pixels_than_allowed_are_refused_from_the_header_alone() -> None:
+    # 40000 x 40000 pixels of one value take little as a file, and 4.8 GB as an image.
+    header = image_bytes(Image.new("1", (40_000, 64)), "PNG").replace(
+        (64).to_bytes(4), (40_000).to_bytes(4), 1
+    )
+    with pytest.raises(TaskProblem, match="pixels; 100 million at most") as caught:
+        load(_with_right_checksum(header))
+    assert caught.value.reason == "too_large"
+
+
+def _with_right_checksum(png: bytes) -> bytes:
+    import zlib
+
+    return png[:29] + zlib.crc32(png[12:29]).to_bytes(4) + png[33:]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><html>Login</html>", "web page"),
+        (b'{"detail": "no"}', "JSON came instead"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of JPEG"),  # would be run by Ghostscript
+        (b"\x00" * 100, "none of JPEG"),
+    ],
+)
+def test_what_is_no_image_is_named(body: bytes, said: str) -> None:
+    with pytest.raises(TaskProblem, match=said) as caught:
+        load(body)
+    assert caught.value.reason == "undecodable"
+    assert "a.jpg" in str(caught.value)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_truncated_file_is_refused(format: str) -> None:
+    rng = np.random.default_rng(1)
+    body = image_bytes(Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)), format)
+    for share in (0.3, 0.6, 0.9):
+        with pytest.raises(TaskProblem, match=r"a\.jpg is"):
+            load(body[: int(len(body) * share)])
