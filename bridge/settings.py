@@ -117,7 +117,9 @@ def group(cls: type[Any]) -> Any:
     return dataclasses.field(metadata={"group": cls})
 
 
-class _FromEnv:
+class FromEnv:
+    """Gives a settings dataclass its `from_env`."""
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read this program's settings; raises SettingsError naming every wrong or missing value."""
@@ -149,7 +151,7 @@ def _read(cls: type[Any], environ: Mapping[str, str], problems: list[str]) -> An
 
 
 @dataclass(frozen=True, kw_only=True)
-class S3Settings(_FromEnv):
+class S3Settings(FromEnv):
     """How to reach the object store. Names follow the AWS tools' own variables."""
 
     endpoint_url: str = setting("AWS_ENDPOINT_URL_S3", url, "address of CORTX or another S3 server")
@@ -168,7 +170,7 @@ class S3Settings(_FromEnv):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelStudioSettings(_FromEnv):
+class LabelStudioSettings(FromEnv):
     """How our programs reach Label Studio."""
 
     url: str = setting("LABEL_STUDIO_URL", url, "address of Label Studio")
@@ -178,7 +180,7 @@ class LabelStudioSettings(_FromEnv):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SidecarSettings(_FromEnv):
+class SidecarSettings(FromEnv):
     """`python -m sidecar …`: the door for webhooks, the API and the command line."""
 
     label_studio: LabelStudioSettings = group(LabelStudioSettings)
@@ -239,7 +241,7 @@ class SidecarSettings(_FromEnv):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkersSettings(_FromEnv):
+class WorkersSettings(FromEnv):
     """`python -m workers …`: the jobs and the scheduler."""
 
     label_studio: LabelStudioSettings = group(LabelStudioSettings)
@@ -260,7 +262,7 @@ class WorkersSettings(_FromEnv):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MlBackendSettings(_FromEnv):
+class MlBackendSettings(FromEnv):
     """`python -m ml_backend`: pre-labels. Nothing is loaded from it on import."""
 
     label_studio_url: str = setting("LABEL_STUDIO_URL", url, "address of Label Studio")

@@ -80,6 +80,7 @@ def _run_worker(here: context.Context, names: list[str]) -> int:
         [open_queue(here.redis, name) for name in names], connection=here.redis, serializer=JSONSerializer
     )
     worker.push_exc_handler(_say_what_failed)
+    logging.getLogger("rq.worker").addFilter(lambda said: "exception raised while executing" not in said.msg)
     worker.work(with_scheduler=True, logging_level="WARNING")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 
 from dotenv import dotenv_values
@@ -16,6 +17,9 @@ def read_environment(environ: Mapping[str, str], dotenv_path: str = ".env") -> d
 
 def set_up_logging(level: str) -> None:
     """One line per event on standard error, UTC time first. Chatty libraries are held at WARNING."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
+    logging.basicConfig(level=level, format="%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", force=True)
+    for handler in logging.getLogger().handlers:
+        if handler.formatter is not None:
+            handler.formatter.converter = time.gmtime
     for noisy in ("botocore", "boto3", "urllib3", "httpx", "httpcore", "s3transfer", "rq.worker"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -1,0 +1,44 @@
+# `make` lists what there is. Everything works from a fresh clone: each target sets up what it needs first.
+PYTHON ?= python3
+export PYTHON
+VENV_PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test unit check demo-model clean setup-main setup-label-studio
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Install everything into .venv and .venv-label-studio (about 3 minutes the first time, then nothing)
+	@$(MAKE) --no-print-directory -j2 setup-main setup-label-studio
+
+setup-main:
+	@stack/setup.sh main
+
+setup-label-studio:
+	@stack/setup.sh label-studio
+
+run: setup ## Start everything on this machine, in the foreground; Ctrl-C stops it
+	@$(VENV_PYTHON) -m stack run
+
+demo: setup ## Run the main job end to end on a stack of its own and check each step (demo-report.json)
+	@$(VENV_PYTHON) -m demo
+
+test: setup ## All tests: unit, integration, end to end with a real Label Studio
+	@$(VENV_PYTHON) -m pytest
+
+unit: setup-main ## The quick tests: no network, seconds
+	@$(VENV_PYTHON) -m pytest tests/unit
+
+check: setup-main ## Lint, format, types, unit and integration tests
+	@$(VENV_PYTHON) -m ruff check
+	@$(VENV_PYTHON) -m ruff format --check
+	@$(VENV_PYTHON) -m mypy
+	@$(VENV_PYTHON) -m pytest tests/unit tests/integration
+
+demo-model: setup-main ## Train the demo model again (models/demo-shapes.pt), minutes on a CPU
+	@$(VENV_PYTHON) -m demo.train_model
+
+clean: ## Remove the virtual environments and caches; the stack's data in .run stays
+	rm -rf .venv .venv-label-studio .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report.json
+	find . -name __pycache__ -type d -not -path './.run/*' -prune -exec rm -rf {} +
