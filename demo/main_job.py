@@ -23,6 +23,7 @@ ANNOTATED = range(501, 504)
 SIZE = (640, 480)
 SUBMITS = 20
 GOOD_IOU = 0.7
+SECRETS = ("WEBHOOK_SECRET", "API_TOKEN", "LABEL_STUDIO_API_KEY", "AWS_SECRET_ACCESS_KEY", "BASIC_AUTH_PASS")
 
 
 class MainJob:
@@ -136,6 +137,15 @@ class MainJob:
             again = self._user.call("GET", "/api/webhooks/", params={"project": project})
             expect([h["id"] for h in again] == [h["id"] for h in hooks], "the webhook was made again")
             detail.append("same webhook, backend and storage")
+
+        with self._report.step("a personal access token does as well") as detail:
+            token = self._user.call("POST", "/api/token/")["token"]
+            self._personal_token = token.encode()
+            done = run_program(
+                self._setup, ["sidecar", "connect", project, "--dry-run"], LABEL_STUDIO_API_KEY=token
+            )
+            expect(done.returncode == 0, f"ended with {done.returncode}: {done.stdout}{done.stderr}")
+            detail.append("legacy token above, personal access token here")
 
     def _check_baseline(self) -> None:
         id = self._project["id"]
@@ -439,17 +449,9 @@ class MainJob:
 
     def _no_secrets(self) -> None:
         with self._report.step("no secret in the bucket or in a log file") as detail:
-            names = (
-                *(
-                    "WEBHOOK_SECRET",
-                    "API_TOKEN",
-                    "LABEL_STUDIO_API_KEY",
-                    "AWS_SECRET_ACCESS_KEY",
-                    "BASIC_AUTH_PASS",
-                ),
-            )
-            secrets = {name: self._secrets[name].encode() for name in names}
+            secrets = {name: self._secrets[name].encode() for name in SECRETS}
             secrets["the invite token"] = b"an-invite-token"
+            secrets["the personal access token"] = self._personal_token
             looked_at = 0
             for info in self._store.keys("projects/"):
                 body = self._store.get(info.key)

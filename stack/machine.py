@@ -143,12 +143,14 @@ def make_bucket(setup: Setup) -> None:
 
 
 def run_program(
-    setup: Setup, words: Sequence[str], *, capture: bool = True
+    setup: Setup, words: Sequence[str], *, capture: bool = True, **changed: str
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m {words}` with this stack's settings, for example `["sidecar", "status", "1"]`; waits for its end."""
+    """`python -m {words}` with this stack's settings, for example `["sidecar", "status", "1"]`; waits for its end.
+
+    `changed`: settings by their environment names, instead of the stack's own."""
     return subprocess.run(
         [sys.executable, "-m", *words],
-        env=program_environment(setup),
+        env=program_environment(setup) | changed,
         cwd=setup.cwd,
         stdin=subprocess.DEVNULL,
         capture_output=capture,

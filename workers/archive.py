@@ -121,8 +121,8 @@ def _carry_a_batch(here: context.Context, uid: str, writer: LogWriter) -> bool:
         writer.append(fresh)
         _remember(here.redis, uid, fresh)
         _enqueue_current(here.redis, uid)
-    if batch.uploads:
-        queue.enqueue(here.redis, jobs.media(uid, list(dict.fromkeys(batch.uploads))))
+    if uploads := _not_copied(here.redis, uid, list(dict.fromkeys(batch.uploads))):
+        queue.enqueue(here.redis, jobs.media(uid, uploads))
     for entry, reason in batch.unreadable:
         log.warning("an event of %s cannot be read and goes to the quarantine: %s", uid, reason)
         stream.append_quarantine(here.redis, entry, reason)
@@ -153,10 +153,20 @@ def _known(connection: redis.Redis, uid: str, ids: list[str]) -> dict[str, str]:
     return {id: value.decode() for id, value in zip(ids, values, strict=True) if value is not None}
 
 
+def _not_copied(connection: redis.Redis, uid: str, paths: list[str]) -> list[str]:
+    """Every annotation names its task's upload again: a job only for files that are not in the bucket yet."""
+    if not paths:
+        return []
+    copied = connection.hmget(names.media(uid), paths)
+    return [path for path, key in zip(paths, copied, strict=True) if key is None]
+
+
 def _remember(connection: redis.Redis, uid: str, written: list[Record]) -> None:
-    """Only after the put: what is remembered is in the log."""
-    connection.hset(names.known(uid), mapping={f"{r.kind}:{r.id}": r.fingerprint for r in written})
-    connection.expire(names.known(uid), KNOWN_TTL_S)
+    """Only after the put: what is remembered is in the log. An inference comes once, so it is not remembered."""
+    seen = {f"{r.kind}:{r.id}": r.fingerprint for r in written if r.kind != "inference"}
+    if seen:
+        connection.hset(names.known(uid), mapping=seen)
+        connection.expire(names.known(uid), KNOWN_TTL_S)
 
 
 def _enqueue_current(connection: redis.Redis, uid: str) -> None:

@@ -100,6 +100,19 @@ def test_revisions_a_b_a_arriving_as_a_a_b_end_as_a(here: context.Context) -> No
     assert len(revisions) == 3
 
 
+def test_an_upload_is_copied_once_though_every_annotation_names_it_again(here: context.Context) -> None:
+    payload = sample("ANNOTATION_CREATED")
+    payload["task"]["data"] = {"image": "/data/upload/1/a.jpg"}
+    stream.append(here.redis, UID, entry(body=json.dumps(payload).encode()))
+    archive.drain(UID)
+    assert len(open_queue(here.redis, jobs.MEDIA)) == 1
+    here.redis.hset(names.media(UID), "/data/upload/1/a.jpg", "the key")
+    payload["annotation"]["updated_at"] = "2026-11-22T09:00:00Z"
+    stream.append(here.redis, UID, entry(body=json.dumps(payload).encode()))
+    archive.drain(UID)
+    assert len(open_queue(here.redis, jobs.MEDIA)) == 1
+
+
 def test_an_unreadable_entry_goes_to_the_quarantine_and_the_next_one_arrives(here: context.Context) -> None:
     broken = sample("ANNOTATION_CREATED")
     broken["annotation"]["created_at"] = "yesterday"
