@@ -39,11 +39,13 @@ class Running:
             text=True,
         )
         self.lines: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        self.lines.extend(self.process.stdout)
+        with self.process.stdout as output:
+            self.lines.extend(output)
 
     @property
     def text(self) -> str:
@@ -66,6 +68,7 @@ def run(environ: dict[str, str]) -> Iterator[Running]:
         running.process.send_signal(signal.SIGINT)
         try:
             running.process.wait(60)
+            running.reader.join(10)
         except subprocess.TimeoutExpired:
             running.process.kill()
             raise
