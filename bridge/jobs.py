@@ -12,7 +12,9 @@ LIVE = "live"
 BASELINE = "baseline"
 MEDIA = "media"
 CURRENT = "current"
-QUEUES = (LIVE, BASELINE, MEDIA, CURRENT)
+EXPORTS = "exports"
+METRICS = "metrics"
+QUEUES = (LIVE, BASELINE, MEDIA, CURRENT, METRICS, EXPORTS)
 NOT_FINISHED = "not finished"  # the reason for a baseline that goes on where a run was cut off
 
 
@@ -31,7 +33,12 @@ class Job:
 def drain(uid: str) -> Job:
     """Carry a project's stream into its log. The sweep starts it again, so the queue need not."""
     return Job(
-        queue=LIVE, name="workers.archive.drain", args=(uid,), about=f"archive events of {uid}", timeout_s=120
+        queue=LIVE,
+        name="workers.archive.drain",
+        args=(uid,),
+        about=f"archive events of {uid}",
+        timeout_s=120,
+        retry_waits_s=(5, 30),  # so that a killed worker's drain does not stay behind as a failed job
     )
 
 
@@ -67,5 +74,41 @@ def current(uid: str) -> Job:
         args=(uid,),
         about=f"refresh current/ of {uid}",
         timeout_s=3600,
+        retry_waits_s=(5, 30, 120, 600),
+    )
+
+
+def metrics(uid: str) -> Job:
+    """Compare predictions with what people made of them, and write metrics/."""
+    return Job(
+        queue=METRICS,
+        name="workers.metrics.refresh",
+        args=(uid,),
+        about=f"metrics of {uid}",
+        timeout_s=3600,
+        retry_waits_s=(5, 30, 120, 600),
+    )
+
+
+def export(uid: str, format: str, tasks: str, source_key: str) -> Job:
+    """Write the export of a project's state as of one log object into the bucket. Its id follows from the arguments."""
+    return Job(
+        queue=EXPORTS,
+        name="workers.export.run",
+        args=(uid, format, tasks, source_key),
+        about=f"export {uid} as {format}",
+        timeout_s=6 * 3600,
+        retry_waits_s=(5, 30, 120, 600),
+    )
+
+
+def export_trigger(uid: str, reason: str) -> Job:
+    """Ask for the exports of EXPORT_FORMATS, of what is in the log by then."""
+    return Job(
+        queue=EXPORTS,
+        name="workers.export.trigger",
+        args=(uid, reason),
+        about=f"ask for exports of {uid} ({reason})",
+        timeout_s=300,
         retry_waits_s=(5, 30, 120, 600),
     )

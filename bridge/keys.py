@@ -6,7 +6,10 @@
     snapshots/{position:013d}/…                         (later) tables of the state, manifest.json last
     current/annotations/{annotation_id}.json            the newest version of each annotation
     current/deleted/annotations/{annotation_id}.json    the last version of each annotation that was deleted
-    exports/{export_id}/…  models/{version}/…  metrics/…
+    exports/{export_id}/{file}                          one export; its manifest.json is put last and makes it whole
+    models/{version}/…
+    metrics/annotations-{sha}.jsonl                     one line an annotation: what became of its prediction
+    metrics/summary.json                                a summary for each model version; names the file above; put last
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from datetime import UTC, datetime
 _UID = re.compile(r"[0-9]{1,19}\.[0-9]{1,12}")
 _LOG = re.compile(r"log/(\d{4})/(\d{2})/(\d{2})/(\d{13})-([0-9a-f]{16})\.jsonl")
 _CURRENT = re.compile(r"current/(deleted/)?annotations/(\d+)\.json")
+_METRICS = re.compile(r"metrics/annotations-([0-9a-f]{16})\.jsonl")
+_EXPORT = re.compile(r"exports/([0-9a-z_-]{1,120})/([^/]+)")
 _MEDIA = re.compile(r"media/([0-9a-f]{64})(\.[a-z0-9]{1,10})?")
 
 
@@ -55,6 +60,21 @@ class MediaKey:
 
     sha256: str
     ext: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsRowsKey:
+    """The rows of one run of the metrics. `sha` is the first 16 hex digits of the file's SHA-256."""
+
+    sha: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportKey:
+    """One file of an export; `name` has no slash."""
+
+    export_id: str
+    name: str
 
 
 class Layout:
@@ -98,6 +118,32 @@ class Layout:
     def parse_media(self, key: str) -> MediaKey | None:
         found = _MEDIA.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
         return MediaKey(sha256=found[1], ext=found[2] or "") if found else None
+
+    @property
+    def metrics_prefix(self) -> str:
+        return f"{self.root}metrics/"
+
+    @property
+    def metrics_summary(self) -> str:
+        return f"{self.metrics_prefix}summary.json"
+
+    def metrics_rows(self, key: MetricsRowsKey) -> str:
+        return f"{self.metrics_prefix}annotations-{key.sha}.jsonl"
+
+    def parse_metrics_rows(self, key: str) -> MetricsRowsKey | None:
+        found = _METRICS.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
+        return MetricsRowsKey(sha=found[1]) if found else None
+
+    @property
+    def exports_prefix(self) -> str:
+        return f"{self.root}exports/"
+
+    def export(self, key: ExportKey) -> str:
+        return f"{self.exports_prefix}{key.export_id}/{key.name}"
+
+    def parse_export(self, key: str) -> ExportKey | None:
+        found = _EXPORT.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
+        return ExportKey(export_id=found[1], name=found[2]) if found else None
 
 
 def projects_prefix(prefix: str = "") -> str:

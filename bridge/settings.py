@@ -15,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from bridge.errors import SettingsError
+from bridge.exports import format_names, parse_cron
 
 MIB = 1024 * 1024
 
@@ -254,6 +255,24 @@ class WorkersSettings(FromEnv):
     )
     media_max_mib: int = setting(
         "MEDIA_MAX_MIB", whole(1, 102400), "largest uploaded file copied to media/, in MiB", default=2048
+    )
+    export_every_annotations: int = setting(
+        "EXPORT_EVERY_ANNOTATIONS",
+        whole(0, 1_000_000_000),
+        "export a project after so many new annotations; 0: not",
+        default=0,
+    )
+    export_cron: str = setting(
+        "EXPORT_CRON",
+        parse_cron,
+        "export all connected projects at these times (minute hour day month weekday); empty: not",
+        default="",
+    )
+    export_formats: str = setting(
+        "EXPORT_FORMATS",
+        format_names,
+        "formats of the exports by count and by time, with commas between",
+        default="JSON",
     )
     sweep_seconds: float = setting(
         "SWEEP_SECONDS", number(0.2, 60), "how often the scheduler looks for forgotten streams", default=2.0

@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -18,7 +18,10 @@ from bridge.records import format_time
 from ml_backend.predict import TaskResult
 
 log = logging.getLogger(__name__)
-_ROOM = 500  # requests waiting for Redis; a few MB
+_ROOM = 500  # requests waiting for Redis; of one task each a few MB
+_BODY_BYTES = (
+    512 * 1024
+)  # one write to Redis, which has 250 ms; "Retrieve predictions" can be ten thousand tasks
 
 
 class InferenceLog(Protocol):
@@ -70,12 +73,14 @@ class BackgroundInferenceLog:
     def _run(self) -> None:
         while True:
             uid, records = self._queue.get()
+            left = len(records)
             try:
-                body = {"action": "INFERENCE", "inferences": records}
-                self._send(uid, json.dumps(body, separators=(",", ":")).encode())
+                for body, count in bodies(records):
+                    self._send(uid, body)
+                    left -= count
                 self._failing = False
             except Exception as error:
-                self._dropped(len(records))
+                self._dropped(left)
                 if not self._failing:  # once for each time that Redis goes away, not once a request
                     log.warning("inference records are being dropped: %s", error)
                 self._failing = True
@@ -83,10 +88,30 @@ class BackgroundInferenceLog:
                 self._queue.task_done()
 
 
+def bodies(records: Sequence[dict[str, Any]], max_bytes: int = _BODY_BYTES) -> Iterator[tuple[bytes, int]]:
+    """The records in as few bodies as keep below a size, each with how many it holds; one that is larger goes alone."""
+    together: list[bytes] = []
+    size = 0
+    for record in records:
+        line = json.dumps(record, separators=(",", ":")).encode()
+        if together and size + len(line) > max_bytes:
+            yield _body(together), len(together)
+            together, size = [], 0
+        together.append(line)
+        size += len(line) + 1
+    if together:
+        yield _body(together), len(together)
+
+
+def _body(lines: Sequence[bytes]) -> bytes:
+    return b'{"action":"INFERENCE","inferences":[' + b",".join(lines) + b"]}"
+
+
 def inference_records(
     results: Sequence[TaskResult], *, model_version: str, seconds: float, at: datetime
 ) -> list[dict[str, Any]]:
-    """One record a task: version, time of the whole request, boxes for each label, scores. Pure but for the id."""
+    """One record a task: version, time of the whole request, boxes for each label, scores, and the regions: Label Studio
+    tells nobody of the predictions it stores, and people's work is compared with them. Pure but for the id."""
     request_id = uuid.uuid4().hex
     records = []
     for index, result in enumerate(results):
@@ -99,6 +124,7 @@ def inference_records(
             "request_tasks": len(results),
             "labels": result.label_counts(),
             "scores": [round(region["score"], 4) for region in result.regions],
+            "regions": list(result.regions),
         }
         if result.problem is not None:
             record["problem"] = result.problem.reason

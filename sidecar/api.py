@@ -21,10 +21,8 @@ from sidecar.plan import Project, Step, wanted
 from sidecar.status import project_status, status
 
 
-def make_blueprint(settings: SidecarSettings, clients: Clients | None = None) -> Blueprint:
-    """The routes under /api. The app answers the errors that they raise."""
-    bp = Blueprint("api", __name__, url_prefix="/api")
-    clients = clients or open_clients(settings)
+def guard(bp: Blueprint, settings: SidecarSettings) -> None:
+    """Every route of this blueprint asks for the token before it does anything."""
 
     @bp.before_request
     def check_token() -> None:
@@ -35,6 +33,13 @@ def make_blueprint(settings: SidecarSettings, clients: Clients | None = None) ->
             raise Unauthorized(
                 "the API needs the header `Authorization: Bearer …` with the sidecar's API_TOKEN"
             )
+
+
+def make_blueprint(settings: SidecarSettings, clients: Clients | None = None) -> Blueprint:
+    """The routes under /api. The app answers the errors that they raise."""
+    bp = Blueprint("api", __name__, url_prefix="/api")
+    clients = clients or open_clients(settings)
+    guard(bp, settings)
 
     @bp.get("/status")
     def get_status() -> ResponseReturnValue:

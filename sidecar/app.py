@@ -19,7 +19,7 @@ from bridge.edges.label_studio import LabelStudio
 from bridge.edges.s3 import S3Store, make_client
 from bridge.errors import BridgeError, TooLarge, Unauthorized
 from bridge.settings import MIB, SidecarSettings
-from sidecar import api, health, webhook
+from sidecar import api, api_export, api_metrics, health, webhook
 from sidecar.journal import Journal
 from sidecar.metrics import Metrics, exposition
 from sidecar.spool import Spool
@@ -73,6 +73,8 @@ def create_app(
     )
     app.register_blueprint(health.make_blueprint(ready_checks(settings)))
     app.register_blueprint(api.make_blueprint(settings))
+    app.register_blueprint(api_metrics.make_blueprint(settings))
+    app.register_blueprint(api_export.make_blueprint(settings))
     patient = redis_edge.ingest_client(settings.redis_url, timeout_s=2.0)
 
     @app.get("/metrics")

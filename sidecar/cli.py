@@ -6,60 +6,50 @@ Exit codes: 0 all well, 1 something failed (one line on standard error says what
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
 import click
 
 from bridge.edges.environment import read_environment, set_up_logging
-from bridge.errors import BridgeError, NotFound, OutsideError
+from bridge.errors import NotFound, OutsideError
 from bridge.settings import SidecarSettings
 from sidecar import quarantine as quarantined
 from sidecar import show
 from sidecar.apply import Outcome, carry_out, failed
+from sidecar.cli_export import export
+from sidecar.cli_jobs import jobs
+from sidecar.cli_metrics import metrics
 from sidecar.clients import Clients, open_clients
+from sidecar.command import as_json, clients_of, fail, print_json, says_errors
 from sidecar.connect import connect_steps, disconnect_steps
 from sidecar.gather import find_project, gather
 from sidecar.plan import Project, Step, wanted
 from sidecar.status import status
 from sidecar.sync import sync as sync_project
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
-
-
-def says_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One clear line on standard error and exit code 1 instead of a traceback."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except BridgeError as error:
-            raise click.ClickException(str(error)) from None
-
-    return run
 
 
 def _settings() -> SidecarSettings:
     return SidecarSettings.from_env(read_environment(os.environ))
 
 
-def _clients(ctx: click.Context) -> Clients:
-    """Those handed in by a test, or new ones from the environment."""
-    return ctx.obj if isinstance(ctx.obj, Clients) else open_clients(_settings())
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Connect Label Studio projects to the bucket, and see how they are.
 
     Settings come from the environment and an optional .env file; README has the table. PROJECT is the id or the exact
     title of a project.
     """
+    if ctx.obj is None:
+        ctx.obj = lambda: open_clients(_settings())
+
+
+cli.add_command(metrics)
+cli.add_command(jobs)
+cli.add_command(export)
 
 
 @cli.command()
@@ -90,7 +80,7 @@ def connect(ctx: click.Context, project: str, dry_run: bool, baseline: bool | No
 
     Doing it again changes nothing when all is well.
     """
-    clients = _clients(ctx)
+    clients = clients_of(ctx)
     found_project = find_project(clients.label_studio, project)
     want = wanted(clients.settings, found_project.id)
     found = gather(clients, found_project, want, check=True, dry_run=dry_run)
@@ -115,7 +105,7 @@ def disconnect(ctx: click.Context, project: str, dry_run: bool, remove_storage: 
 
     Tasks, annotations and predictions stay in Label Studio, and the record stays in the bucket.
     """
-    clients = _clients(ctx)
+    clients = clients_of(ctx)
     found_project = find_project(clients.label_studio, project)
     want = wanted(clients.settings, found_project.id)
     found = gather(clients, found_project, want, check=False)
@@ -140,7 +130,7 @@ def _carry_out(
             click.echo(show.outcome_lines(outcome))
     bad = failed(outcomes)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "ok": not bad,
                 "dry_run": dry_run,
@@ -150,7 +140,7 @@ def _carry_out(
         )
     if bad:
         parts = ", ".join(dict.fromkeys(outcome.part for outcome in bad))
-        _fail(f"{len(bad)} of {len(outcomes)} steps failed: {parts}. Mend that and run it again.")
+        fail(f"{len(bad)} of {len(outcomes)} steps failed: {parts}. Mend that and run it again.")
 
 
 @cli.command()
@@ -160,11 +150,11 @@ def _carry_out(
 @says_errors
 def sync(ctx: click.Context, project: str, as_json: bool) -> None:
     """Have Label Studio make tasks of the new pictures in the bucket, and wait until it has."""
-    clients = _clients(ctx)
+    clients = clients_of(ctx)
     found_project = find_project(clients.label_studio, project)
     done = sync_project(clients, found_project)
     if as_json:
-        _print_json(dataclasses.asdict(done))
+        print_json(dataclasses.asdict(done))
     else:
         click.echo(f"{done.new} new tasks; project {found_project.id} has {done.tasks} tasks now")
 
@@ -179,16 +169,16 @@ def show_status(ctx: click.Context, project: str | None, as_json: bool) -> None:
 
     Exit code 1 when Label Studio, Redis or the bucket is down.
     """
-    clients = _clients(ctx)
+    clients = clients_of(ctx)
     found = status(clients, _asked_for(clients, project))
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
         for line in show.status_lines(found):
             click.echo(line)
     if not found.ok:
         down = ", ".join(neighbour.name for neighbour in found.neighbours if not neighbour.ok)
-        _fail(f"down: {down}")
+        fail(f"down: {down}")
 
 
 def _asked_for(clients: Clients, project: str | None) -> Project | int | None:
@@ -217,9 +207,9 @@ def quarantine() -> None:
 @says_errors
 def quarantine_list(ctx: click.Context, count: int, as_json: bool) -> None:
     """The newest entries, newest first, without their bodies."""
-    items = [quarantined.Line.of(item) for item in quarantined.newest(_clients(ctx), count)]
+    items = [quarantined.Line.of(item) for item in quarantined.newest(clients_of(ctx), count)]
     if as_json:
-        _print_json([item.to_json() for item in items])
+        print_json([item.to_json() for item in items])
     else:
         for line in show.quarantine_lines(items):
             click.echo(line)
@@ -232,19 +222,11 @@ def quarantine_list(ctx: click.Context, count: int, as_json: bool) -> None:
 @says_errors
 def quarantine_show(ctx: click.Context, id: str, as_json: bool) -> None:
     """One entry with the beginning of its body. What looks like a secret in it is not shown."""
-    item = quarantined.one(_clients(ctx), id)
+    item = quarantined.one(clients_of(ctx), id)
     line, body = quarantined.Line.of(item), show.body_text(item.entry.body)
     if as_json:
-        _print_json(line.to_json() | {"body": body})
+        print_json(line.to_json() | {"body": body})
         return
     for name, value in line.to_json().items():
         click.echo(f"{name:<12} {value}")
     click.echo(f"\n{body}")
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _fail(message: str) -> NoReturn:
-    raise click.ClickException(message)

@@ -7,17 +7,21 @@ import os
 import signal
 import sys
 import threading
+import traceback
 
 import redis
 from rq import SimpleWorker, Worker
+from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from bridge import jobs
 from bridge.edges.environment import read_environment, set_up_logging
-from bridge.edges.queue import open_queue
+from bridge.edges.queue import note_failure, open_queue
 from bridge.errors import BridgeError, SettingsError
+from bridge.failures import killed, reason_of
 from bridge.settings import WorkersSettings
 from workers import context, scheduler
+from workers.job_sweep import HEARTBEAT_S
 
 USAGE = f"""usage: python -m workers QUEUE [QUEUE …]
        python -m workers scheduler
@@ -70,14 +74,20 @@ def _run_worker(here: context.Context, names: list[str]) -> int:
     import workers.archive
     import workers.baseline
     import workers.current
-    import workers.media  # noqa: F401
+    import workers.export
+    import workers.media
+    import workers.metrics  # noqa: F401
 
     logging.getLogger(__name__).info("worker takes jobs from %s", ", ".join(names))
     # A drain is short, small and bounded: done in this process it reaches the bucket in a tenth of the time that a
     # forked child needs to make its clients. Longer jobs get a process of their own, whose memory goes with it.
     kind = SimpleWorker if names == [jobs.LIVE] else Worker
     worker = kind(
-        [open_queue(here.redis, name) for name in names], connection=here.redis, serializer=JSONSerializer
+        [open_queue(here.redis, name) for name in names],
+        connection=here.redis,
+        serializer=JSONSerializer,
+        job_monitoring_interval=HEARTBEAT_S,
+        work_horse_killed_handler=_say_what_killed,
     )
     worker.push_exc_handler(_say_what_failed)
     logging.getLogger("rq.worker").addFilter(lambda said: "exception raised while executing" not in said.msg)
@@ -85,13 +95,21 @@ def _run_worker(here: context.Context, names: list[str]) -> int:
     return 0
 
 
-def _say_what_failed(job: object, kind: type[BaseException], error: BaseException, _: object) -> bool:
+def _say_what_failed(job: Job, kind: type[BaseException], error: BaseException, _: object) -> bool:
     """One line for an error whose message says what to do; the traceback only for what is our fault."""
     expected = isinstance(error, BridgeError)
     logging.getLogger("workers").error(
-        "%s failed: %s", getattr(job, "description", job), error, exc_info=None if expected else error
+        "%s failed: %s", job.description, error, exc_info=None if expected else error
     )
+    note_failure(job, reason_of("".join(traceback.format_exception_only(kind, error))))
     return True
+
+
+def _say_what_killed(job: Job, _: int, status: int, __: object) -> None:
+    """Called in the worker when a job's process is gone without having said why."""
+    message = killed(os.WTERMSIG(status) if status and os.WIFSIGNALED(status) else None)
+    logging.getLogger("workers").error("%s failed: %s", job.description, message)
+    note_failure(job, message)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from bridge.edges.stream import Entry
 from bridge.errors import OutsideError
 from bridge.keys import project_id_of
 from bridge.records import Record
-from workers import context
+from workers import context, export_sweep
 
 log = logging.getLogger(__name__)
 RUN_S = 30
@@ -121,6 +121,10 @@ def _carry_a_batch(here: context.Context, uid: str, writer: LogWriter) -> bool:
         writer.append(fresh)
         _remember(here.redis, uid, fresh)
         _enqueue_current(here.redis, uid)
+        made = sum(
+            r.kind == "annotation" and r.op == "put" and r.event in events.ANNOTATION_MADE for r in fresh
+        )
+        export_sweep.count_annotations(here.redis, uid, made, here.settings.export_every_annotations)
     if uploads := _not_copied(here.redis, uid, list(dict.fromkeys(batch.uploads))):
         queue.enqueue(here.redis, jobs.media(uid, uploads))
     for entry, reason in batch.unreadable:

@@ -29,6 +29,7 @@ from bridge.readings import Known, Reading
 from bridge.records import Record, Stamp, format_time, parse_time, put
 from bridge.state import BASELINE_COMPLETED
 from workers import context
+from workers.progress import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,11 @@ class Baseline:
         cursor, done = self._begin(reason, project.get("task_number") or 0)
         self._load_known()
         self._append(self._settle(self._surroundings))
+        report = Reporter(
+            "tasks", total=max(done, project.get("task_number") or 0), now=self._here.now, done_at_start=done
+        )
         while True:
+            report(done)
             self._check_wanted()
             tasks, found = self._page(cursor)
             if not tasks:

@@ -17,6 +17,7 @@ from bridge.keys import Layout, MediaKey, safe_ext
 from bridge.records import Record, Stamp, put
 from bridge.settings import MIB
 from workers import context
+from workers.progress import Reporter
 
 log = logging.getLogger(__name__)
 EVENT = "MEDIA_COPIED"
@@ -36,7 +37,9 @@ def copy(uid: str, paths: list[str]) -> None:
     copied: list[Record] = []
     failed: dict[str, str] = {}
     in_a_row = 0
-    for path in dict.fromkeys(paths):
+    report = Reporter("files", total=len(dict.fromkeys(paths)), now=here.now)
+    for number, path in enumerate(dict.fromkeys(paths)):
+        report(number)
         if _is_there(here, uid, path):
             continue
         if in_a_row >= GIVE_UP_AFTER:

@@ -17,7 +17,8 @@ from bridge.edges import queue, stream
 from bridge.edges import redis as names
 from bridge.edges.log import forget, lost_newest
 from bridge.errors import BridgeError
-from workers import context
+from workers import context, export_sweep, metrics
+from workers.job_sweep import Sweep
 
 log = logging.getLogger(__name__)
 FORGOTTEN_AFTER_S = 3.0
@@ -101,6 +102,7 @@ def check_buckets(here: context.Context) -> list[str]:
 def run(here: context.Context, stop: threading.Event) -> None:
     """Sweep until told to stop; trouble with Redis or the bucket is said once, and the next tick tries again."""
     said = ""
+    job_sweep = Sweep(here.redis)
     ticks_to_check = 0.0
     while not stop.is_set():
         try:
@@ -110,6 +112,9 @@ def run(here: context.Context, stop: threading.Event) -> None:
                 log.info("the baseline of %s is not finished: enqueued it", uid)
             sweep_rereads(here.redis)
             sweep_current(here.redis)
+            metrics.sweep(here.redis)
+            export_sweep.tick(here)
+            job_sweep.tick()
             ticks_to_check -= here.settings.sweep_seconds
             if ticks_to_check <= 0:
                 ticks_to_check = BUCKET_CHECK_S
@@ -120,3 +125,7 @@ def run(here: context.Context, stop: threading.Event) -> None:
                 log.error("the sweep could not look: %s", error)
                 said = str(error)
         stop.wait(here.settings.sweep_seconds)
+    try:
+        job_sweep.stop()
+    except redis.RedisError:
+        pass  # its lock runs out by itself within a minute

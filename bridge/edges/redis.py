@@ -87,6 +87,28 @@ def current_pending(uid: str) -> str:
     return f"{_ROOT}current-pending:{uid}"
 
 
+def metrics_lock(uid: str) -> str:
+    return f"{_ROOT}lock:metrics:{uid}"
+
+
+def metrics_cursor(uid: str) -> str:
+    """The newest log key when metrics/ was made last."""
+    return f"{_ROOT}metrics:{uid}"
+
+
+def metrics_pause(uid: str) -> str:
+    """There for as long as nobody shall make metrics/ by himself; holds nothing."""
+    return f"{_ROOT}metrics-pause:{uid}"
+
+
+def metrics_job(uid: str) -> str:
+    """The id of the job that the scheduler enqueued last."""
+    return f"{_ROOT}metrics-job:{uid}"
+
+
+JOB_SWEEP_LOCK = f"{_ROOT}lock:job-sweep"
+
+
 def trouble(uid: str) -> str:
     """Why a project's events do not reach the bucket just now, in words."""
     return f"{_ROOT}trouble:{uid}"
@@ -103,3 +125,26 @@ def media_failed(uid: str) -> str:
 
 
 COUNTERS = f"{_ROOT}counters"  # hash: counters that workers add to and the sidecar's /metrics shows
+
+EXPORTS = f"{_ROOT}exports"  # hash: export id -> what was asked for, as JSON, until it is done
+EXPORT_COUNT = f"{_ROOT}export-count"  # hash: project uid -> annotations made since the last export by count
+EXPORT_CRON = f"{_ROOT}export-cron"  # when the exports of EXPORT_CRON were asked for last
+
+
+def export_lock(export_id: str) -> str:
+    return f"{_ROOT}lock:export:{export_id}"
+
+
+def export_pending(export_id: str) -> str:
+    """Set for a while after an export was enqueued, so that nobody does it again."""
+    return f"{_ROOT}export-pending:{export_id}"
+
+
+def export_contents(uid: str) -> str:
+    """Hash: checksum of what an export is made of -> the first export with it."""
+    return f"{_ROOT}export-contents:{uid}"
+
+
+def export_cron_tick(tick: str) -> str:
+    """Set by the scheduler that asks for the exports of one time of EXPORT_CRON: another one does not."""
+    return f"{_ROOT}export-cron:{tick}"

@@ -69,7 +69,7 @@ def make_client(
         aws_access_key_id=settings.access_key_id,
         aws_secret_access_key=settings.secret_access_key,
         region_name=settings.region,
-        verify=settings.ca_bundle,
+        verify=settings.ca_bundle or True,  # True: also where AWS_CA_BUNDLE is set to nothing
         config=config,
     )
 

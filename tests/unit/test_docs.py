@@ -43,7 +43,16 @@ def test_the_readme_names_no_setting_that_does_not_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "job", [jobs.drain("1.2"), jobs.baseline("1.2", "test"), jobs.media("1.2", []), jobs.current("1.2")]
+    "job",
+    [
+        jobs.drain("1.2"),
+        jobs.baseline("1.2", "test"),
+        jobs.media("1.2", []),
+        jobs.current("1.2"),
+        jobs.metrics("1.2"),
+        jobs.export("1.2", "JSON", "annotated", "a key"),
+        jobs.export_trigger("1.2", "test"),
+    ],
 )
 def test_every_job_is_on_a_known_queue_and_its_name_leads_to_a_function(job: jobs.Job) -> None:
     module, _, function = job.name.rpartition(".")

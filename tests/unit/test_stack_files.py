@@ -10,6 +10,7 @@ import pytest
 
 from bridge.settings import all_settings
 from stack.settings import StackSettings
+from tests import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "requirements").glob("*.txt"))
@@ -51,7 +52,7 @@ def test_every_setting_is_in_the_example() -> None:
     text = (ROOT / ".env.example").read_text()
     shown = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", text, re.MULTILINE))
     ours = {field.metadata["env"] for field in dataclasses.fields(StackSettings)}
-    assert shown == {row.env for row in all_settings()} | ours
+    assert shown == {row.env for row in all_settings()} | ours | compose.variables() | {"COMPOSE_PROFILES"}
 
 
 def test_the_example_sets_nothing_by_itself() -> None:

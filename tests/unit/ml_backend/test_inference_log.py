@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import UTC, datetime
+from typing import Any
 
-from ml_backend.inference_log import BackgroundInferenceLog, send_to_redis
+from ml_backend.inference_log import BackgroundInferenceLog, bodies, inference_records, send_to_redis
+from ml_backend.predict import TaskResult
 from tests.unit.ml_backend.helpers import PROJECT
 
 
@@ -55,3 +58,31 @@ def test_a_request_of_no_project_leaves_no_record() -> None:
 
 def test_no_connection_is_made_before_there_is_something_to_send() -> None:
     assert callable(send_to_redis("redis://127.0.0.1:9/0"))
+
+
+def test_a_record_holds_the_regions_that_people_are_compared_with() -> None:
+    region = {
+        "id": "a",
+        "type": "rectanglelabels",
+        "value": {"x": 1, "rectanglelabels": ["Cat"]},
+        "score": 0.5,
+    }
+    [record] = inference_records(
+        [TaskResult(task_id=7, regions=(region,))],
+        model_version="v",
+        seconds=0.2,
+        at=datetime(2026, 11, 22, tzinfo=UTC),
+    )
+    assert record["regions"] == [region]
+    assert record["labels"] == {"Cat": 1}
+
+
+def test_a_large_request_is_told_in_several_small_bodies() -> None:
+    records: list[dict[str, Any]] = [{"id": str(n), "text": "x" * 30} for n in range(10)] + [
+        {"id": "big", "text": "x" * 500}
+    ]
+    found = list(bodies(records, max_bytes=200))
+    assert all(len(body) < 300 for body, count in found if count > 1)
+    assert sum(count for _, count in found) == 11
+    told = [item for body, _ in found for item in json.loads(body)["inferences"]]
+    assert told == records
