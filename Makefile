@@ -4,7 +4,7 @@ export PYTHON
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test unit check demo-model clean setup-main setup-label-studio
+.PHONY: help setup run demo test unit check bench demo-model clean setup-main setup-label-studio
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ check: setup-main ## Lint, format, types, unit and integration tests
 	@$(VENV_PYTHON) -m ruff format --check
 	@$(VENV_PYTHON) -m mypy
 	@$(VENV_PYTHON) -m pytest tests/unit tests/integration
+
+bench: setup-main ## Measure speed beside what one would use instead, as ratios
+	@$(VENV_PYTHON) -m benchmarks
 
 demo-model: setup-main ## Train the demo model again (models/demo-shapes.pt), minutes on a CPU
 	@$(VENV_PYTHON) -m demo.train_model
