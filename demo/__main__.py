@@ -15,8 +15,10 @@ from types import FrameType
 import click
 
 from bridge.errors import BridgeError
-from demo.main_job import MainJob
+from demo import main_job
+from demo.exporting import EXPORT_EVERY
 from demo.steps import Report
+from demo.world import World
 from stack.machine import started, temporary_setup
 
 
@@ -57,14 +59,14 @@ def main(report_path: str, folder: str | None) -> None:
 
 def _run(folder: Path, report: Report) -> None:
     began = time.monotonic()
-    setup = temporary_setup(folder, os.environ, DEMO_PROJECT="no")
+    setup = temporary_setup(folder, os.environ, DEMO_PROJECT="no", EXPORT_EVERY_ANNOTATIONS=str(EXPORT_EVERY))
     with ExitStack() as running:
         with report.step("every part started and well") as detail:
             stack = running.enter_context(started(setup))
             detail.append("Redis, S3, Label Studio, ML backend, sidecar, workers, scheduler")
         report.figures["start_seconds"] = round(time.monotonic() - began, 1)
         try:
-            MainJob(setup, stack, report).run()
+            main_job.run(World(setup, stack, report))
         finally:
             with report.step("every part stopped"):
                 running.close()

@@ -129,12 +129,12 @@ def shown_boxes(result: list[dict[str, Any]]) -> list[LabelledBox]:
 def best_ious(drawn: tuple[LabelledBox, ...], shown: list[LabelledBox]) -> list[float]:
     """For each drawn shape the IoU of the best box of the same label; 0 where there is none."""
     return [
-        max((iou(_corners(box), _corners(other)) for name, other in shown if name == label), default=0.0)
+        max((iou(corners(box), corners(other)) for name, other in shown if name == label), default=0.0)
         for label, box in drawn
     ]
 
 
-def _corners(box: BoxPx) -> PixelBox:
+def corners(box: BoxPx) -> PixelBox:
     return PixelBox(x0=box[0], y0=box[1], x1=box[2], y1=box[3])
 
 
