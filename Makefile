@@ -36,8 +36,8 @@ check: setup-main ## Lint, format, types, unit and integration tests
 	@$(VENV_PYTHON) -m mypy
 	@$(VENV_PYTHON) -m pytest tests/unit tests/integration
 
-bench: setup-main ## Measure speed beside what one would use instead, as ratios
-	@$(VENV_PYTHON) -m benchmarks
+bench: setup-main ## Measure speed beside what one would use instead, as ratios (ONLY=part runs one part)
+	@$(VENV_PYTHON) -m benchmarks $(ONLY)
 
 demo-model: setup-main ## Train the demo model again (models/demo-shapes.pt), minutes on a CPU
 	@$(VENV_PYTHON) -m demo.train_model

@@ -1,36 +1,37 @@
-"""`python -m benchmarks [door] [prelabel]`: measure, print, and say against what."""
+"""`python -m benchmarks [PART …]`: measure, print a table, write `bench-report.json`. `make bench ONLY=door` runs one part."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 
 from benchmarks import door, prelabel
+from benchmarks.row import Row
 
-MEASURES: dict[str, tuple[Callable[[], dict[str, float]], str]] = {
-    "door": (
-        door.measure,
-        "a webhook answered by the sidecar, beside one put into the bucket before the answer",
-    ),
-    "prelabel": (
-        prelabel.measure,
-        "the demo model in batches, beside ultralytics' predict on one file at a time",
-    ),
-}
+PARTS: dict[str, Callable[[], list[Row]]] = {"door": door.measure, "prelabel": prelabel.measure}
+REPORT = Path("bench-report.json")
 
 
 def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in MEASURES]
+    """Returns the exit status: 2 for a part that does not exist."""
+    unknown = [name for name in names if name not in PARTS]
     if unknown:
-        print(f"unknown: {', '.join(unknown)}; there are {', '.join(MEASURES)}", file=sys.stderr)
+        print(f"unknown: {', '.join(unknown)}; there are {', '.join(PARTS)}", file=sys.stderr)
         return 2
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the start")
-    for name in names or MEASURES:
-        measure, about = MEASURES[name]
-        print(f"{name}: {about}")
-        for figure, value in measure().items():
-            print(f"  {figure:<32} {value:8.2f}")
+    rows = []
+    for name in names or PARTS:
+        for row in PARTS[name]():
+            rows.append(row)
+            print(
+                f"{row.name:<34} {row.ours:9.2f} {row.unit:<10} {row.other:9.2f} {row.other_is:<52} {row.ratio:6.2f} x"
+            )
+    REPORT.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    print(f"the last figure: how many times better ours is; all of it in {REPORT}")
     return 0
 
 

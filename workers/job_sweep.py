@@ -95,6 +95,8 @@ def take_up(connection: redis.Redis, *, now: float) -> list[str]:
 def _say_it_died(job: Job, *_: object) -> bool:
     log.warning("%s: %s", job.description, DIED)
     note_failure(job, DIED)
+    # RQ 3.0.0 keeps the dead execution in the job's own registry, and stumbles over it when a further try has succeeded.
+    job.connection.delete(job.execution_registry.key)
     return True
 
 
