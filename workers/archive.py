@@ -104,8 +104,9 @@ def drain(uid: str) -> None:
                 return
         here.redis.delete(names.trouble(uid))
     except OutsideError as error:
-        log.error("events of %s wait in Redis: %s", uid, error)
-        here.redis.set(names.trouble(uid), str(error), ex=TROUBLE_TTL_S)
+        said = here.redis.set(names.trouble(uid), str(error), ex=TROUBLE_TTL_S, get=True)
+        if said is None or said.decode() != str(error):
+            log.error("events of %s wait in Redis: %s", uid, error)
 
 
 def _carry_a_batch(here: context.Context, uid: str, writer: LogWriter) -> bool:

@@ -89,17 +89,18 @@ class LogWriter:
         body = "".join(record.to_json() + "\n" for record in records).encode()
         sha = hashlib.sha256(body).hexdigest()[:16]
         trouble: OutsideError | None = None
+        position = self._newest_position()
         for _ in range(PUT_TRIES):
-            position = max(self._clock_ms(), self._newest_position() + 1)
+            position = max(self._clock_ms(), position + 1)
             key = self._layout.log(LogKey(position=position, sha=sha))
-            self._redis.set(names.last_key(self._layout.uid), key)
             try:
                 self._store.put(key, body, content_type="application/x-ndjson")
-                return key
             except Unavailable as error:
                 trouble = error
-                if self._is_there(key, body):
-                    return key
+                if not self._is_there(key, body):
+                    continue
+            self._redis.set(names.last_key(self._layout.uid), key)
+            return key
         raise trouble or Unavailable("the log could not be written")
 
     def _is_there(self, key: str, body: bytes) -> bool:
@@ -169,7 +170,7 @@ def lost_newest(store: ObjectStore, connection: redis.Redis, layout: Layout) -> 
         return False
     if store.head(last.decode()) is not None:
         return False
-    # The newest put can have failed without a trace; any object at or after the day before tells the two apart.
+    # One object can be missing for another reason; nothing at all since the day before cannot.
     parsed = layout.parse_log(last.decode())
     if parsed is None:
         return False

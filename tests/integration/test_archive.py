@@ -180,6 +180,16 @@ def test_a_bucket_that_stays_away_keeps_the_entries_and_says_why(here: context.C
     assert here.redis.get(names.trouble(UID)) is None
 
 
+def test_a_bucket_that_was_away_from_the_start_is_not_taken_for_a_lost_one(here: context.Context) -> None:
+    with_store(here, ["before"] * archive.BATCH_ENTRIES)
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    context.install(here)
+    archive.drain(UID)
+    assert len(objects(here)) == 1
+    assert len(open_queue(here.redis, jobs.BASELINE)) == 0
+
+
 @pytest.mark.parametrize("dies_in", ["_remember", "_enqueue_current", "_count"])
 def test_a_drain_that_dies_between_its_writes_is_finished_by_the_next(
     here: context.Context, monkeypatch: pytest.MonkeyPatch, dies_in: str
