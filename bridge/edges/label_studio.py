@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from label_studio_sdk import LabelStudio as SdkClient
 from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.core.client_wrapper import SyncClientWrapper
 
 from bridge.errors import NotFound, OutsideError, Refused, TooLarge, Unavailable
 from bridge.settings import MIB, LabelStudioSettings
@@ -33,7 +33,7 @@ class LabelStudio:
     def __init__(self, settings: LabelStudioSettings, *, timeout_s: float = 60) -> None:
         self._settings = settings
         self._timeout_s = timeout_s
-        self._sdk: SdkClient | None = None
+        self._wrapper: SyncClientWrapper | None = None
 
     def request(
         self,
@@ -59,11 +59,16 @@ class LabelStudio:
         return answer
 
     def _client(self) -> Any:
-        if self._sdk is None:
-            self._sdk = SdkClient(  # type: ignore[no-untyped-call]
-                base_url=self._settings.url, api_key=self._settings.api_key, timeout=self._timeout_s
+        # The part of the SDK that knows tokens and HTTP. Its front door, `LabelStudio`, imports pandas and much else:
+        # a second and 60 MB for each command and job.
+        if self._wrapper is None:
+            self._wrapper = SyncClientWrapper(
+                base_url=self._settings.url,
+                api_key=self._settings.api_key,
+                timeout=self._timeout_s,
+                httpx_client=httpx.Client(timeout=self._timeout_s, follow_redirects=True),
             )
-        return self._sdk._client_wrapper.httpx_client
+        return self._wrapper.httpx_client
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
