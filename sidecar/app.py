@@ -20,6 +20,7 @@ from bridge.edges.s3 import S3Store, make_client
 from bridge.errors import BridgeError, TooLarge, Unauthorized
 from bridge.settings import MIB, SidecarSettings
 from sidecar import api, api_export, api_metrics, health, webhook
+from sidecar.clients import open_clients
 from sidecar.journal import Journal
 from sidecar.metrics import Metrics, exposition
 from sidecar.spool import Spool
@@ -72,9 +73,10 @@ def create_app(
         )
     )
     app.register_blueprint(health.make_blueprint(ready_checks(settings)))
-    app.register_blueprint(api.make_blueprint(settings))
-    app.register_blueprint(api_metrics.make_blueprint(settings))
-    app.register_blueprint(api_export.make_blueprint(settings))
+    clients = open_clients(settings)
+    app.register_blueprint(api.make_blueprint(settings, clients))
+    app.register_blueprint(api_metrics.make_blueprint(settings, clients))
+    app.register_blueprint(api_export.make_blueprint(settings, clients))
     patient = redis_edge.ingest_client(settings.redis_url, timeout_s=2.0)
 
     @app.get("/metrics")
