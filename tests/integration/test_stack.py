@@ -33,6 +33,7 @@ from stack.parts import Health, Part
 from stack.ports import free_ports
 from stack.settings import Setup
 from stack.supervisor import Stack
+from tests.integration.conftest import ACCESS_KEY, SECRET_KEY
 
 STAYS = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
 STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + STAYS
@@ -289,8 +290,8 @@ def test_a_bucket_missing_at_a_real_endpoint_is_told_before_anything_starts(
     setup = own_setup(
         tmp_path / "run",
         AWS_ENDPOINT_URL_S3=s3_url,
-        AWS_ACCESS_KEY_ID="test",
-        AWS_SECRET_ACCESS_KEY="testtest",
+        AWS_ACCESS_KEY_ID=ACCESS_KEY,
+        AWS_SECRET_ACCESS_KEY=SECRET_KEY,
         BUCKET="nobody-made-it",
     )
     with (

@@ -55,7 +55,7 @@ LABEL_STUDIO_VARIABLES = {
     "POSTGRE_PASSWORD": "PostgreSQL",
 }
 REDIS_VARIABLES = {"REDISCLI_AUTH": "the health check's redis-cli reads the password here"}
-DEV_STORE_VARIABLES = {"HOST": "docker/moto_store.py", "PORT": "docker/moto_store.py"}
+DEV_STORE_VARIABLES = dict.fromkeys(("HOST", "PORT", "S3_PROFILE"), "docker/moto_store.py")
 
 
 def settings_of(program: str) -> set[str]:

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from bridge import jobs
+from bridge.errors import SettingsError
 from stack.parts import WORKERS, Health, Part, make_parts
 from stack.ports import conflicts, free_ports
 from stack.secrets import make_secrets
@@ -48,6 +49,26 @@ def test_a_part_replaced_by_a_real_one_is_not_started(names: list[str], part: st
 
 def test_with_real_ones_only_our_programs_are_started() -> None:
     assert set(parts_by_name(REAL)) == PROGRAMS
+
+
+def test_the_store_started_here_is_the_strictest_cortx_unless_another_is_chosen() -> None:
+    for environ, profile in (({}, "s3server-doc"), ({"S3_PROFILE": "rgw-motr"}, "rgw-motr")):
+        part = parts_by_name(environ)["s3"]
+        assert part.argv[1:3] == ("-m", "cortx_emulation")
+        assert part.argv[part.argv.index("--profile") + 1] == profile
+
+
+def test_the_store_started_here_gets_its_keys_where_no_list_of_processes_shows_them() -> None:
+    setup = make_setup({})
+    part = next(part for part in make_parts(setup, redis_server=None) if part.name == "s3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert part.env[name] == setup.secrets[name]
+        assert setup.secrets[name] not in part.argv
+
+
+def test_an_unknown_cortx_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"S3_PROFILE.*s3server-doc"):
+        make_setup({"S3_PROFILE": "minio"})
 
 
 def test_every_queue_has_a_worker() -> None:
