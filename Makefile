@@ -4,7 +4,7 @@ export PYTHON
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test unit check bench demo-model clean setup-main setup-label-studio
+.PHONY: help setup run demo test unit check bench cortx-test demo-model clean setup-main setup-label-studio
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ check: setup-main ## Lint, format, types, unit and integration tests
 
 bench: setup-main ## Measure speed beside what one would use instead, as ratios (ONLY=part runs one part)
 	@$(VENV_PYTHON) -m benchmarks $(ONLY)
+
+cortx-test: setup-main ## The bucket client's tests on a real store: S3_TEST_ENDPOINT_URL=… S3_TEST_ACCESS_KEY=… S3_TEST_SECRET_KEY=…
+	@$(VENV_PYTHON) -m pytest tests/cortx
 
 demo-model: setup-main ## Train the demo model again (models/demo-shapes.pt), minutes on a CPU
 	@$(VENV_PYTHON) -m demo.train_model

@@ -66,7 +66,23 @@ class Unavailable(OutsideError):
     status = 503
 
 
+class Busy(Unavailable):
+    """The store asks us to come less often."""
+
+
+class Full(Unavailable):
+    """The store has no room, or the quota is used up; waiting helps only once somebody makes room."""
+
+
+class Broken(Unavailable):
+    """The store itself failed; whether it did what was asked is unknown."""
+
+
 class Corrupt(OutsideError):
     """What was read back is not what was written: wrong size or checksum."""
 
     retryable = False
+
+
+class FileChanged(Corrupt):
+    """A local file changed while it was sent; sending it again helps."""

@@ -1,217 +1,263 @@
-"""The only module that makes boto3 clients.
+"""One bucket of an S3 server as our ObjectStore, and the server's list of buckets.
 
-The client's settings are those that both CORTX generations and other S3 servers accept: path-style addresses,
-signature v4, checksums only where required (CORTX answers 411 to checksum trailers), parts sent one after another in
-equal multiples of 1 MiB. docs/cortx.md says why for each.
+Around it: s3_client.py makes the client, s3_upload.py and s3_fetch.py move large objects, s3_errors.py translates what
+the store says. docs/cortx.md says why things are done as they are.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import boto3
-from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    EndpointConnectionError,
-    HTTPClientError,
-    ParamValidationError,
-)
+from botocore.exceptions import ClientError
 
-from bridge.errors import BridgeError, Corrupt, NotFound, OutsideError, Refused, Unavailable
-from bridge.settings import MIB, S3Settings
-from bridge.store import ObjectInfo
+from bridge.edges.s3_bodies import Sent, Window, checksum_of, differs, state_of
+from bridge.edges.s3_client import make_client as make_client
+from bridge.edges.s3_errors import ALL_REFUSED, code_of, ours, translated
+from bridge.edges.s3_fetch import Fetch
+from bridge.edges.s3_list import Listing
+from bridge.edges.s3_upload import PART_BYTES, SINGLE_PUT_MAX_BYTES, KeyLocks, PartsUpload, no_progress
+from bridge.errors import BridgeError, Corrupt, FileChanged, NotFound, Refused
+from bridge.etags import content_md5, md5_of, plain_md5
+from bridge.settings import S3Settings, bucket_name
+from bridge.store import BucketInfo, ObjectInfo, Progress, check_key
 
-SINGLE_PUT_MAX_BYTES = 64 * MIB
-_TRANSFER = TransferConfig(
-    multipart_threshold=SINGLE_PUT_MAX_BYTES,
-    multipart_chunksize=16 * MIB,
-    use_threads=False,
-    preferred_transfer_client="classic",
-)
-_MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
-_BUSY = {"503", "500", "SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "502", "504"}
-_HINTS = {
-    "InvalidAccessKeyId": "the store does not know this key: check AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "wrong secret key: check AWS_SECRET_ACCESS_KEY",
-    "RequestTimeTooSkewed": "this machine's clock is more than 15 minutes off: set it",
-    "AccessDenied": "the key may not do this: check the bucket policy",
-    "403": "the store refused: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, the clock and the bucket policy",
-    "Forbidden": "the key may not do this: check the bucket policy",
-}
-
-
-def make_client(
-    settings: S3Settings, *, attempts: int = 4, connect_timeout_s: float = 5, read_timeout_s: float = 60
-) -> Any:
-    """A boto3 S3 client that every CORTX generation understands. `attempts` includes the first try."""
-    config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        connect_timeout=connect_timeout_s,
-        read_timeout=read_timeout_s,
-        max_pool_connections=8,
-        tcp_keepalive=True,
-    )
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=settings.endpoint_url,
-        aws_access_key_id=settings.access_key_id,
-        aws_secret_access_key=settings.secret_access_key,
-        region_name=settings.region,
-        verify=settings.ca_bundle or True,  # True: also where AWS_CA_BUNDLE is set to nothing
-        config=config,
-    )
-
-
-@contextmanager
-def _translated(settings: S3Settings, what: str) -> Iterator[None]:
-    try:
-        yield
-    except BridgeError:
-        raise
-    except (EndpointConnectionError, HTTPClientError) as error:
-        raise Unavailable(
-            f"{what}: no answer from the object store at {settings.endpoint_url} ({type(error).__name__})",
-            hint="is it running, and is AWS_ENDPOINT_URL_S3 right?",
-        ) from error
-    except ClientError as error:
-        raise _ours(what, error) from error
-    except (BotoCoreError, ParamValidationError) as error:
-        raise Refused(f"{what}: {error}") from error
-    except boto3.exceptions.Boto3Error as error:
-        cause = error.__context__
-        if isinstance(cause, ClientError):
-            raise _ours(what, cause) from error
-        raise Unavailable(f"{what}: {error}") from error
-
-
-def _ours(what: str, error: ClientError) -> OutsideError:
-    detail = error.response.get("Error", {})
-    code = str(detail.get("Code", "")) or str(
-        error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    )
-    message = f"{what}: {code} {detail.get('Message', '')}".strip()
-    if code == "NoSuchBucket":
-        return NotFound(message, hint="create the bucket, or correct BUCKET")
-    if code in _MISSING:
-        return NotFound(message)
-    if code in _BUSY:
-        return Unavailable(message)
-    return Refused(message, hint=_HINTS.get(code, ""))
+DELETE_BATCH = 1000
+_HEADS_AFTER_WRITE = 4
+_writers = KeyLocks()
+"""One writer a key in this process, whichever store object it uses."""
 
 
 class S3Store:
-    """An ObjectStore over one bucket of an S3 server."""
+    """An ObjectStore over one bucket of an S3 server. Threads may share it.
+
+    `part_bytes` must be a multiple of 1 MiB and at least 5 MiB; `sleep` is how it waits, in seconds."""
 
     def __init__(
-        self, settings: S3Settings, bucket: str | None = None, *, client: Any = None, page_size: int = 1000
+        self,
+        settings: S3Settings,
+        bucket: str | None = None,
+        *,
+        client: Any = None,
+        page_size: int = 1000,
+        part_bytes: int = PART_BYTES,
+        single_put_max_bytes: int = SINGLE_PUT_MAX_BYTES,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self.bucket = bucket or settings.bucket
-        self._client = client if client is not None else make_client(settings)
+        self._client = client if client is not None else make_client(settings, sleep=sleep)
         self._page_size = page_size
+        self._part_bytes = part_bytes
+        self._single_put_max_bytes = single_put_max_bytes
+        self._sleep = sleep
 
-    def _doing(self, verb: str, key: str = "") -> Any:
-        return _translated(self._settings, f"{verb} s3://{self.bucket}/{key}")
+    def _doing(self, verb: str, key: str = "") -> AbstractContextManager[None]:
+        return translated(self._settings, f"{verb} s3://{self.bucket}/{key}")
 
     def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
-        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        with self._writing(key):
+            self._put(key, body, md5_of(body), content_type)
+
+    def upload(
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str = "application/octet-stream",
+        progress: Progress | None = None,
+    ) -> None:
+        progress = progress or no_progress
+        with self._writing(key), path.open("rb") as file:
+            before = state_of(file)
+            if before[0] > self._single_put_max_bytes:
+                PartsUpload(
+                    self._client,
+                    self._settings,
+                    bucket=self.bucket,
+                    key=key,
+                    file=file,
+                    part_bytes=self._part_bytes,
+                    progress=progress,
+                ).run(content_type, lambda sent: self._wrong(key, sent))
+                return
+            body, md5 = Window(file, 0, before[0]).body()
+            try:
+                self._put(key, body, md5, content_type)
+            finally:
+                if state_of(file) != before:  # says more than what the store makes of it
+                    raise FileChanged(f"{path} changed while it was sent", hint="send it again")
+            progress(before[0])
+
+    def _writing(self, key: str) -> AbstractContextManager[None]:
+        check_key(key)
+        return _writers.hold(self._settings.endpoint_url, self.bucket, key)
+
+    def _put(self, key: str, body: Any, md5: str, content_type: str) -> None:
         with self._doing("writing", key):
-            self._client.put_object(
+            answer = self._client.put_object(
                 Bucket=self.bucket,
                 Key=key,
                 Body=body,
                 ContentType=content_type,
-                ContentMD5=md5,
+                ContentMD5=content_md5(md5),
                 ContentLength=len(body),
             )
-
-    def upload(self, key: str, path: Path, *, content_type: str = "application/octet-stream") -> None:
-        size = path.stat().st_size
-        if size <= SINGLE_PUT_MAX_BYTES:
-            self.put(key, path.read_bytes(), content_type=content_type)
+        if plain_md5(checksum_of(answer)) == md5:
             return
-        with self._doing("uploading", key):
-            self._client.upload_file(
-                str(path), self.bucket, key, ExtraArgs={"ContentType": content_type}, Config=_TRANSFER
-            )
-            info = self.head(key)
-        if info is None or info.size_bytes != size:
-            found = "nothing" if info is None else f"{info.size_bytes} bytes"
-            raise Corrupt(f"uploading s3://{self.bucket}/{key}: sent {size} bytes, the store has {found}")
+        trouble = self._wrong(key, Sent(size_bytes=len(body), etag=md5))
+        if trouble is not None:
+            raise trouble
+
+    def _wrong(self, key: str, sent: Sent) -> BridgeError | None:
+        """What is wrong with an object that was just written; None: it is there with its size and checksum.
+
+        CORTX-RGW shows nothing under a key for a moment while it is replaced: so it is asked again."""
+        name = f"s3://{self.bucket}/{key}"
+        for tries in range(_HEADS_AFTER_WRITE):
+            if tries:
+                self._sleep(1.0)
+            answer = self._head(key)
+            if answer is not None:
+                found = differs(sent, size_bytes=answer["ContentLength"], etag=checksum_of(answer))
+                return Corrupt(f"writing {name}: {found}", hint="send it again") if found else None
+        return Corrupt(f"writing {name}: the store said yes, but nothing is there", hint="send it again")
 
     def get(self, key: str) -> bytes:
+        target = io.BytesIO()
         with self._doing("reading", key):
-            answer = self._client.get_object(Bucket=self.bucket, Key=key)
-            body: bytes = answer["Body"].read()
-            if len(body) != answer["ContentLength"]:
-                raise Corrupt(
-                    f"reading s3://{self.bucket}/{key}: {len(body)} of {answer['ContentLength']} bytes came"
-                )
-            return body
+            self._fetch(key, target, no_progress)
+        return target.getvalue()
 
-    def download(self, key: str, path: Path) -> None:
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        if length <= 0:
+            return b""
+        with self._doing("reading", key):
+            try:
+                answer = self._client.get_object(
+                    Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}"
+                )
+            except ClientError as error:
+                if code_of(error) in ("InvalidRange", "416"):
+                    return b""
+                raise
+            body: bytes = answer["Body"].read()
+        if answer["ResponseMetadata"]["HTTPStatusCode"] == 200:  # the store sent the whole
+            return body[start : start + length]
+        return body[:length]
+
+    def download(self, key: str, path: Path, *, progress: Progress | None = None) -> None:
         partial = path.with_name(path.name + ".part")
-        with self._doing("downloading", key):
-            self._client.download_file(self.bucket, key, str(partial), Config=_TRANSFER)
-        partial.replace(path)
+        try:
+            with self._doing("downloading", key), partial.open("wb+") as file:
+                self._fetch(key, file, progress or no_progress)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def _fetch(self, key: str, target: Any, progress: Progress) -> None:
+        check_key(key)
+        Fetch(
+            self._client,
+            bucket=self.bucket,
+            key=key,
+            target=target,
+            part_bytes=self._part_bytes,
+            progress=progress,
+        ).run()
 
     def head(self, key: str) -> ObjectInfo | None:
-        with self._doing("asking for", key):
-            try:
-                answer = self._client.head_object(Bucket=self.bucket, Key=key)
-            except ClientError as error:
-                if _ours("", error).status == 404:
-                    return None
-                raise
+        answer = self._head(key)
+        if answer is None:
+            return None
         return ObjectInfo(
             key=key,
             size_bytes=answer["ContentLength"],
             last_modified=answer["LastModified"],
-            md5=_md5_of_etag(answer.get("ETag", "")),
+            md5=plain_md5(checksum_of(answer)),
         )
 
+    def _head(self, key: str) -> dict[str, Any] | None:
+        check_key(key)
+        with self._doing("asking for", key):
+            try:
+                answer: dict[str, Any] = self._client.head_object(Bucket=self.bucket, Key=key)
+                return answer
+            except ClientError as error:
+                if ours("", error).status == 404:
+                    return None
+                if (
+                    code_of(error) == "403"
+                ):  # an answer without a body: a GET tells which of the reasons it is
+                    self._client.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")["Body"].close()
+                raise
+
     def keys(self, prefix: str = "", *, start_after: str = "") -> Iterator[ObjectInfo]:
-        token: dict[str, str] = {"StartAfter": start_after} if start_after else {}
-        while True:
-            with self._doing("listing", prefix):
-                page = self._client.list_objects_v2(
-                    Bucket=self.bucket, Prefix=prefix, MaxKeys=self._page_size, **token
-                )
-            for item in page.get("Contents", []):
-                yield ObjectInfo(
-                    key=item["Key"],
-                    size_bytes=item["Size"],
-                    last_modified=item["LastModified"],
-                    md5=_md5_of_etag(item.get("ETag", "")),
-                )
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+        listing = Listing(
+            self._client, self._settings, bucket=self.bucket, prefix=prefix, page_size=self._page_size
+        )
+        return listing.objects(start_after)
 
     def delete(self, key: str) -> None:
+        check_key(key)
         with self._doing("deleting", key):
             self._client.delete_object(Bucket=self.bucket, Key=key)
 
+    def delete_many(self, keys: Iterable[str]) -> dict[str, str]:
+        failed: dict[str, str] = {}
+        batch: list[str] = []
+        for key in keys:
+            batch.append(key)
+            if len(batch) == DELETE_BATCH:
+                failed |= self._delete_batch(batch)
+                batch = []
+        return failed | (self._delete_batch(batch) if batch else {})
+
+    def _delete_batch(self, keys: list[str]) -> dict[str, str]:
+        asked = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        try:
+            with self._doing("deleting from"):
+                answer = self._client.delete_objects(Bucket=self.bucket, Delete=asked)
+        except (Refused, Corrupt) as error:
+            if code_of(error) in ALL_REFUSED:
+                raise
+            return self._delete_singly(keys)  # no such call there, or a key that does not fit into XML
+        # One by one tells why, and knows a key that is gone from one that stays.
+        return self._delete_singly([one["Key"] for one in answer.get("Errors", [])])
+
+    def _delete_singly(self, keys: list[str]) -> dict[str, str]:
+        failed = {}
+        for key in keys:
+            try:
+                self.delete(key)
+            except Refused as error:
+                if code_of(error) in ALL_REFUSED:
+                    raise
+                failed[key] = str(error)
+        return failed
+
     def create_bucket(self) -> None:
         """Create the bucket; one of our own that exists is no error. No location: CORTX takes none."""
+        try:
+            bucket_name(self.bucket)
+        except ValueError as error:
+            raise Refused(f"{self.bucket!r} is no name for a bucket", hint=str(error)) from error
         with self._doing("creating"):
             try:
                 self._client.create_bucket(Bucket=self.bucket)
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code") != "BucketAlreadyOwnedByYou":
+                if code_of(error) != "BucketAlreadyOwnedByYou":
                     raise
+
+    def delete_bucket(self) -> None:
+        """Remove the bucket, which must be empty (else Refused); one that is not there raises NotFound."""
+        with self._doing("deleting"):
+            self._client.delete_bucket(Bucket=self.bucket)
 
     def check(self) -> None:
         """Raise what a first real call would raise: no answer, refused, or no such bucket."""
@@ -219,20 +265,29 @@ class S3Store:
             try:
                 self._client.head_bucket(Bucket=self.bucket)
             except ClientError as error:
-                if _ours("", error).status == 404:
+                if ours("", error).status == 404:
                     raise NotFound(
                         f"there is no bucket {self.bucket!r} at {self._settings.endpoint_url}",
                         hint="create it, or correct BUCKET",
                     ) from error
+                if (
+                    code_of(error) == "403"
+                ):  # an answer without a body: a GET tells which of the reasons it is
+                    self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
                 raise
-
-
-def _md5_of_etag(etag: str) -> str | None:
-    """The hex MD5 in a single-put ETag; None for a multipart one ("…-3")."""
-    bare = etag.strip('"').lower()
-    return bare if len(bare) == 32 and all(c in "0123456789abcdef" for c in bare) else None
 
 
 def open_store(settings: S3Settings, bucket: str | None = None) -> S3Store:
     """The store of our bucket, or of another bucket on the same server."""
     return S3Store(settings, bucket)
+
+
+def list_buckets(settings: S3Settings, *, client: Any = None) -> list[BucketInfo]:
+    """The buckets that belong to our key, by name."""
+    client = client if client is not None else make_client(settings)
+    with translated(settings, f"listing the buckets of {settings.endpoint_url}"):
+        answer = client.list_buckets()
+    found = [
+        BucketInfo(name=one["Name"], created_at=one["CreationDate"]) for one in answer.get("Buckets", [])
+    ]
+    return sorted(found, key=lambda one: one.name)

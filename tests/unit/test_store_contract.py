@@ -13,5 +13,15 @@ def small_pages() -> MemoryStore:
     return MemoryStore(page_size=2)
 
 
+@pytest.fixture
+def whole_pages() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def thousands() -> tuple[int, int | None]:
+    return 2500, None
+
+
 class TestMemoryStore(StoreContract):
     pass
