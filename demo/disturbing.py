@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections import Counter
 from typing import Any
+
+import httpx
 
 from demo.steps import expect, wait_for
 from demo.world import IN_BUCKET, World
@@ -84,6 +88,17 @@ def redis_killed(world: World) -> None:
         )
         seconds = time.monotonic() - began
         detail.append(f"Label Studio answered in {answered:.2f} s, in the log {seconds:.1f} s later")
+
+
+def within_cortx(world: World) -> None:
+    with world.report.step("no call that CORTX refuses or would misread") as detail:
+        answer = httpx.get(f"{world.setup.s3_url}/_emulation/tripped", trust_env=False)
+        expect(answer.json() == [], f"it would misread {answer.text}")
+        log = (world.setup.folder / "logs" / "s3.log").read_text()
+        statuses = Counter(re.findall(r'" (\d{3}) \S+$', log, re.MULTILINE))
+        refused = {status for status in statuses if status >= "400" and status not in ("404", "409")}
+        expect(not refused, f"refused: {', '.join(f'{statuses[one]} x {one}' for one in sorted(refused))}")
+        detail.append(f"{statuses.total()} calls, Label Studio's own among them")
 
 
 def no_secrets(world: World) -> None:

@@ -79,9 +79,9 @@ def _coco(files: dict[str, Path], submitted: dict[str, Any]) -> int:
     labels = {category["id"]: category["name"] for category in found["categories"]}
     expect(sorted(labels.values()) == ["circle", "square", "triangle"], f"COCO categories: {labels}")
     images = {image["id"]: image for image in found["images"]}
-    for image in images.values():
-        expect((image["width"], image["height"]) == SIZE, f"COCO: {image['file_name']} is of another size")
     for one in found["annotations"]:
+        image = images[one["image_id"]]
+        expect((image["width"], image["height"]) == SIZE, f"COCO: {image['file_name']} is of another size")
         x, y, width, height = one["bbox"]
         _expect_submitted("COCO", images[one["image_id"]]["file_name"], labels[one["category_id"]],
                           (x, y, x + width, y + height), submitted)  # fmt: skip

@@ -23,4 +23,5 @@ def run(world: World) -> None:
     corrected = measuring.metrics(world)
     exporting.exports(world, corrected)
     disturbing.no_secrets(world)
+    disturbing.within_cortx(world)
     connecting.disconnect(world)

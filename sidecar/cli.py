@@ -17,6 +17,9 @@ from bridge.settings import SidecarSettings
 from sidecar import quarantine as quarantined
 from sidecar import show
 from sidecar.apply import Outcome, carry_out, failed
+from sidecar.cli_bucket import COMMANDS as BUCKET_COMMANDS
+from sidecar.cli_bucket import ENVIRONMENT
+from sidecar.cli_doctor import doctor
 from sidecar.cli_export import export
 from sidecar.cli_jobs import jobs
 from sidecar.cli_metrics import metrics
@@ -43,6 +46,7 @@ def cli(ctx: click.Context) -> None:
     Settings come from the environment and an optional .env file; README has the table. PROJECT is the id or the exact
     title of a project.
     """
+    ctx.meta[ENVIRONMENT] = lambda: read_environment(os.environ)
     if ctx.obj is None:
         ctx.obj = lambda: open_clients(_settings())
 
@@ -50,6 +54,9 @@ def cli(ctx: click.Context) -> None:
 cli.add_command(metrics)
 cli.add_command(jobs)
 cli.add_command(export)
+cli.add_command(doctor)
+for command in BUCKET_COMMANDS:
+    cli.add_command(command)
 
 
 @cli.command()
