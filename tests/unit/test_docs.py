@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bridge import jobs
-from bridge.settings import all_settings
+from bridge.settings import LabelStudioSettings, S3Settings, SidecarSettings, all_settings
+from sidecar.app import create_app
 from stack.settings import StackSettings
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,23 @@ def test_every_job_is_on_a_known_queue_and_its_name_leads_to_a_function(job: job
     module, _, function = job.name.rpartition(".")
     assert callable(getattr(importlib.import_module(module), function))
     assert job.queue in jobs.QUEUES
+
+
+def test_the_readme_names_every_route_of_the_sidecar(tmp_path: Path) -> None:
+    settings = SidecarSettings(
+        label_studio=LabelStudioSettings(url="http://127.0.0.1:9", api_key="0" * 40),
+        s3=S3Settings(
+            endpoint_url="http://127.0.0.1:9", access_key_id="key", secret_access_key="key", bucket="labels"
+        ),
+        redis_url="redis://127.0.0.1:9/0",
+        webhook_secret="a-secret-of-the-tests",
+        api_token="a-token-of-the-tests",
+        spool_dir=str(tmp_path),
+    )
+    for rule in create_app(settings).url_map.iter_rules():
+        if rule.endpoint != "static":
+            path = re.sub(r"<(?:int:)?(?:project_|export_)?(\w+)>", r"{\1}", rule.rule)
+            assert path in README, path
 
 
 def test_the_two_commands_come_first_in_the_readme() -> None:
