@@ -305,6 +305,24 @@ def test_current_hides_the_annotations_of_a_deleted_task(here: context.Context) 
     assert "deleted" in keys[0]
 
 
+def test_a_late_version_of_an_annotation_stays_hidden_with_its_deleted_task(here: context.Context) -> None:
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    current.refresh(UID)
+    gone = sample("TASKS_DELETED")
+    gone["tasks"] = [{"id": 1}]
+    stream.append(here.redis, UID, entry(body=json.dumps(gone).encode()))
+    archive.drain(UID)
+    current.refresh(UID)
+    stream.append(here.redis, UID, entry(updated_at="2026-11-22T02:00:59Z", lead_time=9))
+    archive.drain(UID)
+    current.refresh(UID)
+    keys, found = current_of(here)
+    assert len(keys) == 1
+    assert "deleted" in keys[0]
+    assert found["annotation"]["lead_time"] == 9
+
+
 def test_a_refresh_of_current_that_dies_is_finished_by_the_next(
     here: context.Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
