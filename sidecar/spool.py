@@ -40,12 +40,20 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / FILE
         self._local = threading.local()
-        with closing(self._connect()) as connection, connection:
+        with self._alone(), closing(self._connect()) as connection, connection:
+            connection.execute("PRAGMA journal_mode=WAL")  # stays in the file
             connection.execute(_SCHEMA)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time: SQLite does not wait, but says "database is locked", when two switch a new file to
+        WAL at once (https://sqlite.org/wal.html, "Sometimes queries return SQLITE_BUSY in WAL mode")."""
+        with self._path.with_suffix(".opening").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=5)
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         return connection
 

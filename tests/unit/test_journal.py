@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,20 @@ def test_only_one_process_replays(tmp_path: Path) -> None:
         assert not other
     with Spool(tmp_path).sole_replayer() as again:
         assert again
+
+
+def test_several_processes_open_a_new_spool_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for round in range(8):
+        start = context.Barrier(4)
+        openers = [context.Process(target=_open_spool, args=(tmp_path / str(round), start)) for _ in range(4)]
+        for opener in openers:
+            opener.start()
+        for opener in openers:
+            opener.join()
+        assert [opener.exitcode for opener in openers] == [0, 0, 0, 0]
+
+
+def _open_spool(folder: Path, start: Any) -> None:
+    start.wait()
+    Spool(folder)
