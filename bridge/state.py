@@ -179,6 +179,16 @@ class State:
             for id, thing in things.items():
                 mine.setdefault(id, Thing()).merge(thing)
 
+    @property
+    def absent_since(self) -> datetime | None:
+        """When Label Studio was found without the project, unless it has been seen there again since.
+
+        Its record is a delete of kind project that names its incarnation; what belongs to the project stays alive."""
+        for thing in self.things.get("project", {}).values():
+            newest = thing.newest
+            return None if newest is None else newest.ended_at(thing.deleted_at)
+        return None
+
     def thing(self, kind: str, id: str) -> Thing | None:
         return self.things.get(kind, {}).get(id)
 

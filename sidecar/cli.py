@@ -17,6 +17,7 @@ from bridge.settings import SidecarSettings
 from sidecar import quarantine as quarantined
 from sidecar import show
 from sidecar.apply import Outcome, carry_out, failed
+from sidecar.cli_archive import archive
 from sidecar.cli_bucket import COMMANDS as BUCKET_COMMANDS
 from sidecar.cli_bucket import ENVIRONMENT
 from sidecar.cli_doctor import doctor
@@ -51,6 +52,7 @@ def cli(ctx: click.Context) -> None:
         ctx.obj = lambda: open_clients(_settings())
 
 
+cli.add_command(archive)
 cli.add_command(metrics)
 cli.add_command(jobs)
 cli.add_command(export)
