@@ -41,7 +41,7 @@ def entry_fields(body: bytes = b"{}", **more: bytes) -> dict[bytes, bytes]:
 
 def wait(world: World, uid: str, *, for_s: float, entries: int = 1) -> None:
     """Put entries into a project's stream that have waited so long."""
-    ms = int((NOW - timedelta(seconds=for_s)).timestamp() * 1000)
+    ms = int((datetime.now(UTC) - timedelta(seconds=for_s)).timestamp() * 1000)
     world.redis.data[names.stream(uid)] = [(f"{ms}-{n}".encode(), entry_fields()) for n in range(entries)]
     world.redis.sadd(names.STREAMS, uid)
 
