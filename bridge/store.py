@@ -6,6 +6,7 @@ writes, versions or user metadata: CORTX has none of them dependably.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ def check_key(key: str) -> None:
         )
 
 
+def partial_name(token: str) -> str:
+    """The name of a file while it is downloaded; `token` is 16 hex digits. bridge.transfer.PARTIAL knows it again."""
+    return f".download-{token}.partial"
+
+
 class ObjectStore(Protocol):
     """One bucket. Keys are full keys, without a leading slash; threads may share a store.
 
@@ -83,8 +89,8 @@ class ObjectStore(Protocol):
         """`length` bytes from `start` on; fewer at the object's end, none past it. Raises NotFound."""
 
     def download(self, key: str, path: Path, *, progress: Progress | None = None) -> None:
-        """Write the object into a file; the file appears only when whole. Raises NotFound, and OSError where there is
-        no room."""
+        """Write the object into a file; the file appears only when whole, and one that was there stays until then. Its
+        bytes lie beside it meanwhile, as `partial_name`. Raises NotFound, and OSError where there is no room."""
 
     def head(self, key: str) -> ObjectInfo | None:
         """What is there under this key, or None."""
@@ -137,7 +143,7 @@ class MemoryStore:
 
     def download(self, key: str, path: Path, *, progress: Progress | None = None) -> None:
         body = self.get(key)
-        partial = path.with_name(path.name + ".part")
+        partial = path.with_name(partial_name(secrets.token_hex(8)))
         try:
             partial.write_bytes(body)
             partial.replace(path)

@@ -16,7 +16,9 @@ from bridge.keys import projects_prefix
 from bridge.store import KEY_MAX_BYTES, ObjectInfo
 
 NAME_MAX_BYTES = 255  # of one file name, on the usual file systems
-PARTIAL = re.compile(r"\.download-[0-9a-f]{16}\.partial(?:\.part)?")  # never complete, and never sent
+PARTIAL = re.compile(
+    r"\.download-[0-9a-f]{16}\.partial"
+)  # of bridge.store.partial_name: never whole, never sent
 _RECORD = re.compile(r"(?:.*/)?projects/[0-9]{1,19}\.[0-9]{1,12}/.*", re.DOTALL)
 
 

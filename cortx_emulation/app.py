@@ -2,7 +2,8 @@
 
 /_emulation/health   200
 /_emulation/tripped  GET: the calls that CORTX would have misread; DELETE: forget them
-/_emulation/faults   POST {"kind", "method", "path", "skip", "times"}: arm one; DELETE: none any more
+/_emulation/faults   POST {"kind", "method", "path", "skip", "times"}: arm one; DELETE: none any more;
+                     GET: those that requests have met so far
 """
 
 from __future__ import annotations
@@ -170,6 +171,8 @@ class Emulation:
                 length = request.content_length or 0
                 self._faults.arm(Armed.from_json(json.loads(request.environ["wsgi.input"].read(length))))
                 return _json({})
+            case "GET", "faults":
+                return _json(self._faults.met)
             case "DELETE", "faults":
                 self._faults.disarm()
                 return _json({})

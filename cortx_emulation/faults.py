@@ -85,6 +85,7 @@ class Faults:
     def __init__(self, *, seed: int = 0, rate: float = 0.0) -> None:
         self._chance, self._rate = random.Random(seed), rate
         self._armed: list[Armed] = []
+        self.met: list[dict[str, str]] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -104,6 +105,13 @@ class Faults:
             self._armed.clear()
 
     def next(self, request: S3Request) -> Kind | None:
+        """None for most; what was met is kept in `met`."""
+        kind = self._next(request)
+        if kind is not None:
+            self.met.append({"kind": kind.value, "method": request.method, "path": request.raw_path})
+        return kind
+
+    def _next(self, request: S3Request) -> Kind | None:
         if asked := request.header(HEADER):
             return Kind(asked)
         with self._lock:

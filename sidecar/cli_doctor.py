@@ -46,7 +46,8 @@ def doctor(ctx: click.Context, thorough: bool, as_json: bool) -> None:
         fail(f"{len(report.failed)} of {len(found)} checks failed; each says what to do")
     if not as_json:
         warned = sum(check.result == "warn" for check in found)
-        click.echo(f"All that is needed is well{f'; {warned} warnings' if warned else ''}.")
+        warnings = f"; {warned} warning{'s' if warned > 1 else ''}" if warned else ""
+        click.echo(f"All that is needed is well{warnings}.")
 
 
 def _probe(settings: SidecarSettings) -> Probe:

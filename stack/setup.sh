@@ -3,6 +3,7 @@
 #
 #     stack/setup.sh main            .venv               our programs, the tests, the tools
 #     stack/setup.sh label-studio    .venv-label-studio  Label Studio
+#     stack/setup.sh bench           .venv-bench         what benchmarks/transfer.py measures us against
 #
 # PYTHON (default python3) makes it. pip's own words go to .run/setup-NAME.log and are shown when it fails.
 set -euo pipefail
@@ -12,6 +13,7 @@ name=$1
 case $name in
     main) venv=.venv files=(requirements-dev.txt requirements.txt requirements/*.txt) ;;
     label-studio) venv=.venv-label-studio files=(requirements/label-studio*.txt) ;;
+    bench) venv=.venv-bench files=(requirements/bench.txt) ;;
     *) echo "setup: no environment is called $name" >&2; exit 2 ;;
 esac
 python=${PYTHON:-python3}
@@ -57,7 +59,7 @@ install() {
         "${pip[@]}" --no-deps -r requirements/label-studio-ml.txt
         "${pip[@]}" --no-deps --force-reinstall -r requirements/opencv.txt
     else
-        "${pip[@]}" -r requirements/label-studio.txt
+        "${pip[@]}" -r "requirements/$name.txt"
     fi
 }
 

@@ -7,6 +7,7 @@ the store says. docs/cortx.md says why things are done as they are.
 from __future__ import annotations
 
 import io
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -24,7 +25,7 @@ from bridge.edges.s3_upload import PART_BYTES, SINGLE_PUT_MAX_BYTES, KeyLocks, P
 from bridge.errors import BridgeError, Corrupt, FileChanged, NotFound, Refused
 from bridge.etags import content_md5, md5_of, plain_md5
 from bridge.settings import S3Settings, bucket_name
-from bridge.store import BucketInfo, ObjectInfo, Progress, check_key
+from bridge.store import BucketInfo, ObjectInfo, Progress, check_key, partial_name
 
 DELETE_BATCH = 1000
 _HEADS_AFTER_WRITE = 4
@@ -151,7 +152,7 @@ class S3Store:
         return body[:length]
 
     def download(self, key: str, path: Path, *, progress: Progress | None = None) -> None:
-        partial = path.with_name(path.name + ".part")
+        partial = path.with_name(partial_name(secrets.token_hex(8)))
         try:
             with self._doing("downloading", key), partial.open("wb+") as file:
                 self._fetch(key, file, progress or no_progress)

@@ -3,7 +3,8 @@
 The client's settings are those that both CORTX generations and other S3 servers accept: path-style addresses,
 signature v4, checksums only where required (CORTX answers 411 to checksum trailers). docs/cortx.md says why for each.
 Retries are ours, since botocore does not honour Retry-After and comes back to a busy store within 50 ms.
-Proxies are botocore's: HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the process.
+A proxy is a setting like any other: the process's HTTP_PROXY, meant for the world outside, is not looked at, since the
+store is most often next door, under a name that only this network has.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError, SSLError
+from botocore.utils import parse_timestamp
 
 from bridge.edges.s3_errors import BROKEN, BUSY
 from bridge.errors import BridgeError
 from bridge.etags import content_md5, md5_of
-from bridge.settings import S3Settings
+from bridge.settings import MIB, S3Settings
 
 DEFAULT_ATTEMPTS = 6
+ASK_FIRST_BYTES = 1 * MIB  # from here on a body is sent only once the store has said "continue"
 LONGEST_WAIT_S = 30.0  # what cortx-s3server asks for when it shuts down
 
 
@@ -48,8 +54,12 @@ def make_client(
         read_timeout=read_timeout_s,
         max_pool_connections=8,
         tcp_keepalive=True,
+        proxies={"http": settings.proxy_url, "https": settings.proxy_url} if settings.proxy_url else {},
+        user_agent="label-studio-bucket-bridge",  # botocore's own is built anew, at length, for each request
     )
-    client = boto3.session.Session().client(
+    session = botocore.session.get_session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
+    client = boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=settings.endpoint_url,
         aws_access_key_id=settings.access_key_id,
@@ -61,8 +71,24 @@ def make_client(
     events = client.meta.events
     events.register_last("needs-retry.s3", Retries(attempts, sleep).needs_retry)
     events.register("before-sign.s3.DeleteObjects", _send_content_md5)
+    events.register("before-sign.s3", _send_small_bodies_at_once)
     events.register_first("before-parse.s3.CompleteMultipartUpload", _strip_early_spaces)
     return client
+
+
+def parse_time(value: Any) -> datetime:
+    """A time as stores write it: RFC 822 in headers, ISO 8601 in XML; raises ValueError. Any other form goes to
+    botocore's own parser, which tries them all and takes longer than the rest of reading a small object."""
+    if isinstance(value, str):
+        for parse in (datetime.fromisoformat, parsedate_to_datetime):
+            try:
+                found = parse(value)
+            except ValueError:
+                continue
+            if found.tzinfo is not None:
+                return found
+    other: datetime = parse_timestamp(value)
+    return other
 
 
 def retry_wait_s(
@@ -125,6 +151,12 @@ def _send_content_md5(request: Any, **_: Any) -> None:
             del request.headers[name]
     del request.headers["Content-MD5"]  # no error where there is none; setting alone would add a second
     request.headers["Content-MD5"] = content_md5(md5_of(request.body))
+
+
+def _send_small_bodies_at_once(request: Any, **_: Any) -> None:
+    """Without asking by `Expect: 100-continue`: on a small file the answer to that costs as long as the file itself."""
+    if int(request.headers.get("Content-Length") or ASK_FIRST_BYTES) < ASK_FIRST_BYTES:
+        del request.headers["Expect"]
 
 
 def _strip_early_spaces(response_dict: dict[str, Any], **_: Any) -> None:

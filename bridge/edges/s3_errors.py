@@ -71,6 +71,7 @@ HINTS = {
     "InvalidObjectState": "another program is uploading this key, or its upload is over: one uploader a key",
     "NotImplemented": "this store cannot do that",
 }
+_PROXY_HINT = "check S3_PROXY_URL: the proxy's address, and its user and password"
 _FULL_HINT = "make room, or raise the quota"
 _BROKEN_HINT = "the store itself failed: look into its log"
 
@@ -79,6 +80,8 @@ def error_of(what: str, status: int, code: str, message: str = "") -> OutsideErr
     """Our error for a store's answer: its HTTP status (0 where unknown), error code ("" for a HEAD) and message."""
     shown = code or str(status)
     text = f"{what}: {shown} {message}".strip()
+    if status == 407:  # no store says this
+        return Refused(f"{what}: the proxy wants a user and a password", hint=_PROXY_HINT)
     if code in MISSING or (status == 404 and code not in HINTS):
         return NotFound(text, hint=HINTS.get(code, ""))
     if code in FULL or status == 507:
@@ -121,8 +124,10 @@ def translated(settings: S3Settings, what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise ours(what, error) from error
-    except ResponseParserError as error:
-        raise Broken(f"{what}: the answer is no S3 answer", hint="is AWS_ENDPOINT_URL_S3 right?") from error
+    except ResponseParserError as error:  # as of a proxy that answers itself, in HTML
+        raise Broken(
+            f"{what}: the answer is no S3 answer", hint="are AWS_ENDPOINT_URL_S3 and S3_PROXY_URL right?"
+        ) from error
     except BotoCoreError as error:
         inner = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
         if isinstance(inner, BridgeError):  # our own reader broke off the sending
@@ -141,7 +146,7 @@ def _of_transport(settings: S3Settings, what: str, error: BotoCoreError) -> Outs
         )
     if isinstance(error, ProxyConnectionError):
         return Unavailable(
-            f"{what}: the proxy does not answer ({kind})", hint="check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+            f"{what}: the proxy does not answer, or does not let us through ({kind})", hint=_PROXY_HINT
         )
     if isinstance(error, IncompleteReadError):
         return Unavailable(f"{what}: the answer broke off ({error})")

@@ -34,7 +34,8 @@ class Probe:
         """The store's clock, from the Date of an unsigned HEAD (any status has one); None where it tells none, or
         does not answer."""
         try:
-            answer = httpx.head(self._settings.endpoint_url, timeout=_TIMEOUT_S, verify=self._verify())
+            with self._http() as http:
+                answer = http.head(self._settings.endpoint_url)
             return parsedate_to_datetime(answer.headers["date"])
         except (httpx.HTTPError, OSError, KeyError, ValueError):
             return None
@@ -118,9 +119,16 @@ class Probe:
 
     def _fetch(self, url: str, origin: str) -> httpx.Response | None:
         try:
-            return httpx.get(url, headers={"Origin": origin}, timeout=_TIMEOUT_S, verify=self._verify())
+            with self._http() as http:
+                return http.get(url, headers={"Origin": origin})
         except (httpx.HTTPError, OSError):
             return None
+
+    def _http(self) -> httpx.Client:
+        """The same way to the store as the client's."""
+        return httpx.Client(
+            proxy=self._settings.proxy_url, trust_env=False, timeout=_TIMEOUT_S, verify=self._verify()
+        )
 
     def _verify(self) -> Any:
         if not self._settings.ca_bundle:

@@ -15,7 +15,6 @@ Doing it again sends only what is missing or has changed, so it goes on where it
 from __future__ import annotations
 
 import mimetypes
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -242,17 +241,9 @@ def _send(store: ObjectStore, path: Path, key: str, moved: Callable[[int], None]
 
 
 def _fetch(store: ObjectStore, item: Item, path: Path, moved: Callable[[int], None]) -> None:
-    """Under a name of its own until it is whole; the file that was there stays until then."""
+    """The store keeps it beside its place until it is whole; the file that was there stays until then."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".download-{secrets.token_hex(8)}.partial")
-    try:
-        store.download(item.key, partial, progress=moved)
-        if path.is_dir():
-            raise IsADirectoryError(str(path))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-        partial.with_name(f"{partial.name}.part").unlink(missing_ok=True)
+    store.download(item.key, path, progress=moved)
 
 
 def _check_prefix(prefix: str) -> None:

@@ -55,7 +55,11 @@ def read(request: S3Request) -> bytes:
         return b""
     if length is None:
         return bytes(stream.read()) if request.environ.get("wsgi.input_terminated") else b""
-    return bytes(stream.read(max(length, 0)))
+    body = bytes(stream.read(max(length, 0)))
+    if len(body) < length:
+        # The sender went away on the way: no server keeps half an object.
+        raise Refusal(400, "IncompleteBody", "The body ended before its Content-Length.")
+    return body
 
 
 def check(request: S3Request, profile: Profile, signed: Signed) -> None:

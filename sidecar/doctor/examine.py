@@ -41,6 +41,7 @@ def examine(
         return
     clients = make_clients(settings)
     yield from in_settings.check_addresses(settings)
+    yield from in_settings.check_proxy(settings, environ)
     redis = in_redis.check_redis(clients)
     yield from redis
     checks, studio_up = in_label_studio.check_label_studio(clients)

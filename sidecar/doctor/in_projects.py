@@ -51,7 +51,7 @@ def health(url: str, auth: Any) -> str:
     import httpx
 
     try:
-        answer = httpx.get(url, auth=auth, timeout=_TIMEOUT_S)
+        answer = httpx.get(url, auth=auth, timeout=_TIMEOUT_S, trust_env=False)  # no proxy stands before ours
     except (httpx.HTTPError, OSError) as error:
         return f"no answer ({type(error).__name__})"
     return "" if answer.status_code == 200 else f"answers {answer.status_code}"
@@ -100,7 +100,9 @@ def _project(area: Area, project: ProjectStatus, redis_up: bool) -> None:
         if word.startswith("unknown"):
             area.warn(name, text, "Label Studio could not be asked: try again")
         elif part == "pictures":
-            area.warn(name, text, again)
+            area.warn(
+                name, text, f"see that there are pictures below STORAGE_PREFIX in the bucket, then {again}"
+            )
         else:
             more = " (once the ML backend answers: see above)" if part == "ML backend" else ""
             area.fail(name, text, again + more)

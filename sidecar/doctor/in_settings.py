@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from bridge.errors import SettingsError
 from bridge.settings import PROGRAMS, SidecarSettings
+from sidecar.clients import address_of
 from sidecar.doctor.checks import Area, Check
 
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -69,6 +71,20 @@ def check_addresses(settings: SidecarSettings) -> list[Check]:
             "SPOOL_DIR",
             f"{settings.spool_dir} cannot be written by this user",
             "while Redis is away webhooks are kept there: make it writable for the user the sidecar runs as",
+        )
+    return area.checks
+
+
+def check_proxy(settings: SidecarSettings, environ: Mapping[str, str]) -> list[Check]:
+    """The way to the store: through S3_PROXY_URL (shown without its password), never through HTTP_PROXY."""
+    area = Area("settings")
+    if settings.s3.proxy_url:
+        area.info("S3_PROXY_URL", f"the store is asked through {address_of(settings.s3.proxy_url)}")
+        return area.checks
+    found = [name for name in _PROXIES if environ.get(name) or environ.get(name.lower())]
+    if found:
+        area.info(
+            "S3_PROXY_URL", f"not set: the store is asked directly, {' and '.join(found)} notwithstanding"
         )
     return area.checks
 

@@ -18,9 +18,18 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from cortx_emulation.profiles import MIB
 from tests.integration.conftest import ACCESS_KEY, SECRET_KEY
 
 CONTROL = "/_emulation"
+STRANGER, READER = "stranger-key", "reader-key"
+DOC, HEAD, RGW = "s3server-doc", "s3server-head", "rgw-motr"  # profiles of the stand-in
+S3SERVER = (DOC, HEAD)
+PART = b"p" * (5 * MIB)
+
+
+def by(profile: str, s3server: tuple[int, str], rgw: tuple[int, str]) -> tuple[int, str]:
+    return s3server if profile in S3SERVER else rgw
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,9 +19,11 @@ from click.testing import CliRunner, Result
 from bridge.edges import transfer
 from bridge.edges.s3 import S3Store
 from bridge.errors import SenderError
-from bridge.settings import S3Settings
+from bridge.settings import MIB, S3Settings
 from bridge.transfer import Item
 from sidecar.cli import cli
+from tests.integration.conftest import ROOT, cortx_server
+from tests.integration.test_s3_client import settings_for
 
 UID = "3.1795312966"
 
@@ -24,7 +32,7 @@ class Operator:
     """Runs commands with the settings of the store alone in the environment."""
 
     def __init__(self, settings: S3Settings) -> None:
-        self._environ = {
+        self.environ = {
             "AWS_ENDPOINT_URL_S3": settings.endpoint_url,
             "AWS_ACCESS_KEY_ID": settings.access_key_id,
             "AWS_SECRET_ACCESS_KEY": settings.secret_access_key,
@@ -34,7 +42,7 @@ class Operator:
         self.bucket = settings.bucket
 
     def __call__(self, *args: str, answer: str = "", code: int = 0) -> Result:
-        result = CliRunner().invoke(cli, args, env=self._environ, input=answer, prog_name="python -m sidecar")
+        result = CliRunner().invoke(cli, args, env=self.environ, input=answer, prog_name="python -m sidecar")
         assert result.exit_code == code, result.output
         assert "Traceback" not in result.output
         return result
@@ -296,22 +304,101 @@ def test_an_interrupted_upload_goes_on_where_it_was(store: S3Store, tmp_path: Pa
     assert (len(report.skipped), len(report.sent)) == (there, 60 - there)
 
 
-def test_a_full_disk_leaves_no_half_file(store: S3Store, tmp_path: Path) -> None:
-    class FullDisk(S3Store):
-        def download(self, key: str, path: Path, **more: Any) -> None:
-            path.write_bytes(b"half")
-            raise OSError(28, "No space left on device")
-
-    store.put("in/file.txt", b"whole")
+def test_no_room_for_a_download_leaves_no_half_file(run: Operator, store: S3Store, tmp_path: Path) -> None:
+    """The kernel refuses to write past a limit, in the middle of the second file."""
+    store.put("in/small.txt", b"small")
+    store.put("in/large.bin", bytes(2 * MIB))
     target = tmp_path / "target"
     target.mkdir()
-    (target / "file.txt").write_bytes(b"as it was")
-    full = FullDisk(store._settings, store.bucket)
-    report = transfer.download(full, "in/", target)
-    assert [bad.why for bad in report.failed] == ["No space left on device"]
-    assert [(path.name, path.read_bytes()) for path in target.iterdir()] == [("file.txt", b"as it was")]
+    (target / "large.bin").write_bytes(b"as it was")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar", "download", run.place("in"), str(target)],
+        env={**run.environ, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
+    )
+    assert done.returncode == 1
+    assert "FAILED  large.bin: File too large" in done.stdout
+    assert "1 fetched (5 B), 1 failed" in done.stdout
+    found = {path.name: path.read_bytes() for path in target.iterdir()}
+    assert found == {"large.bin": b"as it was", "small.txt": b"small"}
+
+
+def test_a_folder_that_vanishes_while_it_is_sent_is_named_file_by_file(
+    store: S3Store, pictures: Path
+) -> None:
+    class Vanishing:
+        def start(self, files: int, size_bytes: int) -> None:
+            shutil.rmtree(pictures)
+
+        def moved(self, size_bytes: int) -> None: ...
+
+        def finished(self, item: Item, why: str) -> None: ...
+
+    store.put("other", b"stays")
+    report = transfer.upload(store, pictures, "images/", progress=Vanishing())
+    assert {bad.why for bad in report.failed} == {"it has vanished"}
+    assert (len(report.failed), len(report.sent)) == (3, 0)
+    assert keys(store) == ["other"]
+
+
+def test_a_key_that_may_only_read_reads_and_changes_nothing(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with cortx_server(tmp_path, "s3server-doc", "--read-only-key", "reader-key:reader-secret") as url:
+        owner = settings_for(url)
+        S3Store(owner).create_bucket()
+        S3Store(owner).put("images/cat.jpg", b"old")
+        reader = Operator(replace(owner, access_key_id="reader-key", secret_access_key="reader-secret"))
+        said = reader("upload", str(pictures), reader.place("images"), code=1).stdout
+        assert said.count("FAILED") == 3
+        assert said.count("AccessDenied") == said.count("check the bucket policy") == 3
+        for command in (
+            ("rm", reader.place("images/cat.jpg")),
+            ("bucket", "delete", reader.bucket, "--yes"),
+            ("bucket", "create", "one-more"),
+        ):
+            result = reader(*command, code=1)
+            assert "check the bucket policy" in result.output
+        assert "cat.jpg" in reader("ls", reader.place("images/")).stdout
+        reader("download", reader.place("images"), str(tmp_path / "back"))
+        assert (tmp_path / "back" / "cat.jpg").read_bytes() == b"old"
+        assert keys(S3Store(owner)) == ["images/cat.jpg"]
 
 
 def test_a_prefix_without_its_slash_is_refused(store: S3Store, tmp_path: Path) -> None:
     with pytest.raises(SenderError, match="slash"):
         transfer.upload(store, tmp_path, "images")
+
+
+def test_ctrl_c_ends_an_upload_with_a_word_and_the_next_one_goes_on(
+    run: Operator, store: S3Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(400):
+        (folder / f"{number:03}").write_bytes(b"x" * 5000)
+    words = [sys.executable, "-m", "sidecar", "upload", "--at-once", "2", str(folder), run.place("many")]
+    environ = {**run.environ, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, env=environ, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as upload:
+        deadline = time.monotonic() + 60
+        while not keys(store):
+            assert upload.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        upload.send_signal(signal.SIGINT)
+        _, said = upload.communicate(timeout=60)
+    assert upload.returncode == 130
+    assert said.splitlines() == ["Stopped. Run the same command again: it goes on with what is missing."]
+    there = len(keys(store))
+    assert 1 <= there < 400
+    assert f"{400 - there} sent" in (again := run("upload", str(folder), run.place("many")).stdout)
+    assert f"{there} unchanged" in again

@@ -28,8 +28,10 @@ from sidecar.doctor.checks import Check
 from sidecar.doctor.examine import examine, utc_now
 from sidecar.gather import gather
 from sidecar.plan import Call, Project, wanted
+from tests.integration.conftest import ROOT
 from tests.unit.sidecar.fakes import ENVIRON, UID, FakeLabelStudio
 
+PAGE = (ROOT / "docs" / "doctor.md").read_text()
 EVERYTHING = [
     *(
         "projects.view",
@@ -196,11 +198,14 @@ def test_a_wrong_access_key_is_named(patient: Patient) -> None:
     patient.environ["AWS_ACCESS_KEY_ID"] = "nobody"
     bad = failed(patient.examine())[("bucket", "opens")]
     assert "AWS_ACCESS_KEY_ID" in bad.remedy
+    assert bad.remedy in PAGE
 
 
 def test_a_wrong_secret_key_is_named(patient: Patient) -> None:
     patient.environ["AWS_SECRET_ACCESS_KEY"] = "another-secret-key"
-    assert "AWS_SECRET_ACCESS_KEY" in failed(patient.examine())[("bucket", "opens")].remedy
+    bad = failed(patient.examine())[("bucket", "opens")]
+    assert "AWS_SECRET_ACCESS_KEY" in bad.remedy
+    assert bad.remedy in PAGE
 
 
 def test_a_wrong_clock_is_told_with_its_seconds(patient: Patient) -> None:
@@ -208,18 +213,21 @@ def test_a_wrong_clock_is_told_with_its_seconds(patient: Patient) -> None:
     bad = failed(patient.examine())[("bucket", "clock")]
     assert re.search(r"12\d\d s ahead", bad.text)
     assert "NTP" in bad.remedy
+    assert bad.remedy in PAGE
 
 
 def test_a_missing_bucket_comes_with_the_command_that_makes_it(patient: Patient) -> None:
     patient.environ["BUCKET"] = "nowhere-to-be-found"
     bad = failed(patient.examine())[("bucket", "opens")]
     assert "bucket create nowhere-to-be-found" in bad.remedy
+    assert bad.remedy.replace("nowhere-to-be-found", "labls") in PAGE
 
 
 def test_redis_down_costs_only_what_needs_it(patient: Patient) -> None:
     patient.environ["REDIS_URL"] = "redis://:secret-redis-pass@127.0.0.1:9/0"
     checks = patient.examine()
     assert list(failed(checks)) == [("Redis", "answers")]
+    assert failed(checks)[("Redis", "answers")].remedy in PAGE
     assert "secret-redis-pass" not in str(checks)
     assert any(check.name == "delete" and check.result == "ok" for check in checks)
 
@@ -239,6 +247,8 @@ def test_an_unreachable_ml_backend_is_named_here_and_in_its_project(patient: Pat
     bad = failed(patient.examine())
     assert set(bad) == {("ours", "ML backend"), ("projects", "3 Animals")}
     assert "Disconnected" in bad[("projects", "3 Animals")].text
+    assert bad[("ours", "ML backend")].remedy in PAGE
+    assert bad[("projects", "3 Animals")].remedy.replace("connect 3", "connect 1") in PAGE
 
 
 def test_a_label_studio_that_refuses_private_addresses_is_told_which_variable(patient: Patient) -> None:
@@ -285,3 +295,19 @@ def test_a_bucket_that_may_only_be_read_says_so(patient: Patient) -> None:
     bad = failed(patient.examine())
     assert list(bad) == [("bucket", "write")]
     assert "policy" in bad[("bucket", "write")].remedy
+
+
+def test_a_proxy_is_shown_without_its_password(patient: Patient) -> None:
+    patient.environ["S3_PROXY_URL"] = "http://operator:proxy-secret-pass@127.0.0.1:9"
+    checks = patient.examine()
+    shown = next(check for check in checks if check.name == "S3_PROXY_URL")
+    assert (shown.result, shown.text) == ("info", "the store is asked through 127.0.0.1:9")
+    assert "S3_PROXY_URL" in failed(checks)[("bucket", "opens")].remedy
+    assert "proxy-secret-pass" not in str(checks)
+
+
+def test_a_proxy_that_is_not_used_is_told(patient: Patient) -> None:
+    patient.environ["https_proxy"] = "http://127.0.0.1:9"
+    checks = patient.examine()
+    assert failed(checks) == {}
+    assert "HTTPS_PROXY notwithstanding" in str(checks)

@@ -203,14 +203,3 @@ def test_a_store_that_is_down_is_unavailable_and_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(Unavailable, match=f"{nowhere.endpoint_url}.*AWS_ENDPOINT_URL_S3"):
             call()
-
-
-def test_a_proxy_that_is_down_is_told_from_a_store_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy = f"http://127.0.0.1:{free_port()}"
-    monkeypatch.setenv("HTTP_PROXY", proxy)
-    monkeypatch.setenv("http_proxy", proxy)
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    store = store_of(settings_for("http://store.invalid"), attempts=1)
-    with pytest.raises(Unavailable, match="HTTPS_PROXY"):
-        store.check()

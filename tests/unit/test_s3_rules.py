@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bridge.edges.s3_bodies import Window
-from bridge.edges.s3_client import retry_wait_s
+from bridge.edges.s3_client import parse_time, retry_wait_s
 from bridge.edges.s3_errors import error_of
 from bridge.edges.s3_upload import KeyLocks, part_bytes_for
 from bridge.errors import Broken, Busy, Corrupt, FileChanged, Full, NotFound, OutsideError, Refused
@@ -100,3 +101,23 @@ def test_a_lock_of_a_key_is_forgotten_when_nobody_holds_it() -> None:
     with locks.hold("bucket", "a"), locks.hold("bucket", "b"):
         assert len(locks._locks) == 2
     assert locks._locks == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-22T09:00:01.000Z",  # a listing
+        "2026-11-22T09:00:01Z",
+        "Sun, 22 Nov 2026 09:00:01 GMT",  # a header
+        "1795338001",  # epoch seconds: no store of ours, but botocore reads it
+        1795338001,
+        "20261122T090001Z",
+    ],
+)
+def test_a_time_is_read_as_stores_write_it(text: str | int) -> None:
+    assert parse_time(text) == datetime(2026, 11, 22, 9, 0, 1, tzinfo=UTC)
+
+
+def test_what_is_no_time_is_refused_as_by_botocore() -> None:
+    with pytest.raises(ValueError, match="never"):
+        parse_time("never")
