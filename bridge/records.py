@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
@@ -30,11 +30,20 @@ KINDS = (
     "view",
     "inference",
     "media",
+    "restore",
 )
 
 Op = Literal["put", "delete"]
 Source = Literal["webhook", "baseline", "reconcile", "restore", "ml_backend", "media"]
-_SOURCES = ("webhook", "baseline", "reconcile", "restore", "ml_backend", "media")
+
+# Written only by a version of us that changes what a line means: then older ones keep the line and do not fold it.
+FORMAT = 1
+_FIELDS = frozenset(
+    {
+        *("kind", "op", "id", "created_at", "version", "event_id", "received_at", "observed_at"),
+        *("source", "event", "data"),
+    }
+)
 
 PROJECT_FIELDS = (
     "title",
@@ -249,7 +258,8 @@ class Record:
 
     `created_at` names the incarnation; a webhook's delete has none, nor has a view. `version` is Label Studio's
     `updated_at`, or our time of reading where Label Studio has none. `observed_at` is our clock before the request
-    that read it (baseline and reconcile only). `data` is empty for a delete.
+    that read it (baseline and reconcile only). `data` is empty for a delete. `extra` is what a newer version of us wrote
+    beside these fields: kept and written again; of a record that is not `understood` it holds all of the line.
     """
 
     kind: str
@@ -263,6 +273,12 @@ class Record:
     source: Source
     event: str
     data: dict[str, Any]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def understood(self) -> bool:
+        """False for a record from a newer version of us whose kind, op or format we do not know: it is kept, not folded."""
+        return self.kind in KINDS and self.op in ("put", "delete") and _format(self.extra) == FORMAT
 
     @cached_property
     def hash(self) -> str:
@@ -284,6 +300,9 @@ class Record:
 
     def to_json(self) -> str:
         """One line, without the newline; `from_json` reads it back."""
+        return _line(self.extra if not self.understood else self._fields() | self.extra)
+
+    def _fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "kind": self.kind,
             "op": self.op,
@@ -295,20 +314,17 @@ class Record:
         }
         if self.observed_at is not None:
             fields["observed_at"] = format_time(self.observed_at)
-        fields |= {"source": self.source, "event": self.event, "data": self.data}
-        line = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
-        try:
-            line.encode()
-        except UnicodeEncodeError:
-            # Half an emoji, cut off by a browser: only its escape can be written.
-            return json.dumps(fields, separators=(",", ":"))
-        return line
+        return fields | {"source": self.source, "event": self.event, "data": self.data}
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Record:
-        """Read one line of the log; raises ValueError when it is not a record."""
+        """Read one line of the log; raises ValueError when it is not a record.
+
+        What a newer version of us wrote is a record too, as long as it has kind, id and received_at (see `understood`)."""
         try:
             fields = json.loads(line)
+            if _is_newer(fields):
+                return cls._not_understood(fields)
             received_at = parse_time(fields["received_at"])
             record = cls(
                 kind=fields["kind"],
@@ -322,22 +338,68 @@ class Record:
                 source=fields["source"],
                 event=fields["event"],
                 data=fields["data"],
+                extra={name: value for name, value in fields.items() if name not in _FIELDS},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a record: {error!r}") from error
         valid = (
-            record.kind in KINDS
-            and record.op in ("put", "delete")
-            and record.source in _SOURCES
+            isinstance(record.source, str)
             and isinstance(record.id, str)
             and isinstance(record.data, dict)
             and received_at is not None
         )
         if not valid:
             raise ValueError(
-                f"not a record: kind {record.kind!r}, op {record.op!r}, source {record.source!r}"
+                f"not a record: kind {record.kind!r}, id {record.id!r}, source {record.source!r}"
             )
         return record
+
+    @classmethod
+    def _not_understood(cls, fields: dict[str, Any]) -> Record:
+        received_at = parse_time(fields["received_at"])
+        if received_at is None or not isinstance(fields["id"], str):
+            raise ValueError("not a record: it has no id or no received_at")
+        return cls(
+            kind=fields["kind"],
+            op=fields["op"],
+            id=fields["id"],
+            created_at=None,
+            version=None,
+            event_id=str(fields.get("event_id", "")),
+            received_at=received_at,
+            source=fields.get("source", ""),
+            event=str(fields.get("event", "")),
+            data=fields["data"] if isinstance(fields.get("data"), dict) else {},
+            extra=fields,
+        )
+
+
+def _format(fields: Mapping[str, Any]) -> Any:
+    return fields.get("format", FORMAT)
+
+
+def _is_newer(fields: dict[str, Any]) -> bool:
+    """Whether a line says of itself that it is a record, though none that this version knows. Raises KeyError,
+    TypeError or AttributeError when it is no object or lacks what every record has."""
+    kind, op, format = fields["kind"], fields["op"], _format(fields)
+    if not (_is_word(kind) and _is_word(op) and isinstance(format, int)):
+        raise TypeError("kind, op or format is not what a record has")
+    return kind not in KINDS or op not in ("put", "delete") or format != FORMAT
+
+
+def _is_word(value: Any) -> bool:
+    """What a kind or an op of any version looks like; anything else is damage."""
+    return isinstance(value, str) and 0 < len(value) <= 40 and value.isidentifier()
+
+
+def _line(fields: Mapping[str, Any]) -> str:
+    line = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        # Half an emoji, cut off by a browser: only its escape can be written.
+        return json.dumps(fields, separators=(",", ":"))
+    return line
 
 
 @dataclass(frozen=True, kw_only=True)

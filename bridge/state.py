@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.records import Record, format_time, parse_time
 
@@ -85,15 +85,20 @@ class Thing:
 
     incarnations: dict[datetime | None, Incarnation] = field(default_factory=dict)
     deleted_at: datetime | None = None  # newest delete by webhook: it names no incarnation
+    # Lines that a newer version of us wrote: not folded, and kept wherever the state is, so that it can fold them.
+    passed_over: set[str] = field(default_factory=set)
 
     def add(self, record: Record) -> None:
-        if record.op == "delete" and record.created_at is None:
+        if not record.understood:
+            self.passed_over.add(record.to_json())
+        elif record.op == "delete" and record.created_at is None:
             self.deleted_at = _latest(self.deleted_at, record.seen_at)
         else:
             self.incarnations.setdefault(record.created_at, Incarnation()).add(record)
 
     def merge(self, other: Thing) -> None:
         self.deleted_at = _latest(self.deleted_at, other.deleted_at)
+        self.passed_over |= other.passed_over
         for created_at, incarnation in other.incarnations.items():
             self.incarnations.setdefault(created_at, Incarnation()).merge(incarnation)
 
@@ -125,9 +130,16 @@ class Thing:
         extra = {} if newest.unique_id is None else {"unique_id": newest.unique_id}
         return newest.newest.data | extra
 
+    @property
+    def task_id(self) -> str | None:
+        """The task that the newest version belongs to."""
+        task = self.data.get("task")
+        return str(task) if isinstance(task, int) else None
+
     def to_json(self) -> dict[str, Any]:
         """Everything needed to go on folding later; `from_json` reads it back."""
-        return {
+        kept = {"passed_over": sorted(self.passed_over)} if self.passed_over else {}
+        return kept | {
             "deleted_at": None if self.deleted_at is None else format_time(self.deleted_at),
             "incarnations": [
                 {
@@ -156,18 +168,20 @@ class Thing:
                 gone_at=parse_time(item["gone_at"]),
                 unique_id=item["unique_id"],
             )
+        for line in fields.get("passed_over", ()):
+            thing.add(Record.from_json(line))  # folded now, if we are the newer version
         return thing
 
 
 @dataclass(kw_only=True)
 class State:
-    """Everything known of one project. `things[kind][id]`."""
+    """Everything known of one project. `things[kind][id]`: also of kinds that only a newer version of us knows."""
 
     things: dict[str, dict[str, Thing]] = field(default_factory=dict)
     baseline_completed_at: datetime | None = None
 
     def add(self, record: Record) -> None:
-        if record.event == BASELINE_COMPLETED:
+        if record.event == BASELINE_COMPLETED and record.understood:
             self.baseline_completed_at = _latest(self.baseline_completed_at, record.received_at)
         self.things.setdefault(record.kind, {}).setdefault(record.id, Thing()).add(record)
 
@@ -189,8 +203,17 @@ class State:
             return None if newest is None else newest.ended_at(thing.deleted_at)
         return None
 
+    @property
+    def passed_over(self) -> int:
+        """How many records from a newer version of us were not folded (bridge/records.py, `understood`)."""
+        return sum(len(thing.passed_over) for things in self.things.values() for thing in things.values())
+
     def thing(self, kind: str, id: str) -> Thing | None:
         return self.things.get(kind, {}).get(id)
+
+    def every(self, kind: str) -> Iterator[tuple[str, Thing]]:
+        """(id, thing) of every thing of a kind, there or not, in no order."""
+        yield from self.things.get(kind, {}).items()
 
     def alive(self, kind: str) -> Iterator[Thing]:
         """The things of a kind that are there, in the order of their ids. Annotations, predictions and drafts of a
@@ -201,22 +224,42 @@ class State:
 
     def hidden(self, thing: Thing) -> bool:
         """Whether the task this thing belongs to is known to be gone."""
-        data = thing.data
-        if "task" not in data or not isinstance(data["task"], int):
-            return False
-        task = self.thing("task", str(data["task"]))
-        if task is None:
-            return False
-        if not task.alive:
-            return True
-        owner = _time(data.get("task_created_at"))
-        newest = task.record
-        return (
-            owner is not None
-            and newest is not None
-            and newest.created_at is not None
-            and newest.created_at != owner
-        )
+        id = thing.task_id
+        return id is not None and hides(self.thing("task", id), thing)
+
+
+class StateView(Protocol):
+    """What readers of a state ask: of a `State`, or of one that is mostly on disk (bridge/edges/history.py)."""
+
+    @property
+    def baseline_completed_at(self) -> datetime | None: ...
+
+    @property
+    def absent_since(self) -> datetime | None: ...
+
+    def thing(self, kind: str, id: str) -> Thing | None: ...
+
+    def every(self, kind: str) -> Iterator[tuple[str, Thing]]: ...
+
+    def alive(self, kind: str) -> Iterator[Thing]: ...
+
+    def hidden(self, thing: Thing) -> bool: ...
+
+
+def hides(task: Thing | None, thing: Thing) -> bool:
+    """Whether a task hides what belongs to it: it is gone, or its id is another task's now."""
+    if task is None:
+        return False
+    if not task.alive:
+        return True
+    owner = _time(thing.data.get("task_created_at"))
+    newest = task.record
+    return (
+        owner is not None
+        and newest is not None
+        and newest.created_at is not None
+        and newest.created_at != owner
+    )
 
 
 def _time(value: Any) -> datetime | None:

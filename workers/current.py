@@ -14,12 +14,14 @@ from typing import Any
 import redis
 from redis.exceptions import LockError
 
+from bridge.current import document, document_bytes
 from bridge.edges import redis as names
-from bridge.edges.log import log_keys, read_object, read_state
+from bridge.edges.history import open_history
+from bridge.edges.log import log_keys, read_object
 from bridge.errors import NotFound
 from bridge.keys import CurrentKey, Layout
-from bridge.records import Record, format_time
-from bridge.state import State, Thing
+from bridge.records import Record
+from bridge.state import StateView, Thing
 from bridge.store import ObjectStore
 from workers import context
 
@@ -66,7 +68,8 @@ def _step(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
         merged = [_merge_into(store, layout, id, thing) for id, thing in touched.items()]
         whole = not all(merged)
     if whole:
-        write_all(store, layout, read_state(store, layout))
+        with open_history(store, layout) as state:
+            write_all(store, layout, state)
     connection.set(names.current_cursor(layout.uid), newest)
     return True
 
@@ -86,18 +89,6 @@ def _readable(store: ObjectStore, key: str) -> list[Record]:
     except (ValueError, NotFound) as error:
         log.error("current/ passes over a log object that cannot be read: %s", error)
         return []
-
-
-def document(thing: Thing, *, alive: bool) -> dict[str, Any]:
-    """What stands in the file: the annotation as Label Studio's own JSON, and our bookkeeping beside it."""
-    record = thing.record
-    return {
-        "annotation": thing.data,
-        "alive": alive,
-        "version": None if record is None or record.version is None else format_time(record.version),
-        "received_at": None if record is None else format_time(record.received_at),
-        "fold": thing.to_json(),
-    }
 
 
 def _stored(store: ObjectStore, key: str) -> dict[str, Any] | None:
@@ -130,7 +121,7 @@ def _merge_into(store: ObjectStore, layout: Layout, id: str, fresh: Thing) -> bo
 
 def _write(store: ObjectStore, layout: Layout, id: str, thing: Thing, *, alive: bool) -> None:
     """Write first, remove after: dying in between leaves both, which the next merge joins."""
-    body = json.dumps(document(thing, alive=alive), ensure_ascii=False, indent=1).encode()
+    body = document_bytes(thing, alive=alive)
     here = layout.current(CurrentKey(annotation_id=id, deleted=not alive))
     there = layout.current(CurrentKey(annotation_id=id, deleted=alive))
     store.put(here, body, content_type="application/json")
@@ -138,9 +129,9 @@ def _write(store: ObjectStore, layout: Layout, id: str, thing: Thing, *, alive: 
         store.delete(there)
 
 
-def write_all(store: ObjectStore, layout: Layout, state: State) -> None:
+def write_all(store: ObjectStore, layout: Layout, state: StateView) -> None:
     """Write the file of every annotation that differs from the state: after a task was deleted or found again."""
-    for id, thing in state.things.get("annotation", {}).items():
+    for id, thing in state.every("annotation"):
         alive = thing.alive and not state.hidden(thing)
         found = _stored(store, layout.current(CurrentKey(annotation_id=id, deleted=not alive)))
         if found is None or found != json.loads(json.dumps(document(thing, alive=alive))):

@@ -80,9 +80,10 @@ def test_a_record_is_read_back_from_its_line(made: Record) -> None:
         "null",
         '"a text"',
         "{}",
-        record().to_json().replace('"annotation"', '"weather"'),  # no kind of ours
-        record().to_json().replace('"put"', '"patch"'),  # no op of ours
-        record().to_json().replace('"webhook"', '"rumour"'),  # no source of ours
+        record().to_json().replace('"annotation"', '"an not"'),  # no kind of any version
+        record().to_json().replace('"put"', '""'),  # no op of any version
+        record().to_json().replace('"put"', '["put"]'),
+        record().to_json().replace('"webhook"', "null"),
         record().to_json().replace('"id":"1"', '"id":1'),  # ids are texts
         record().to_json().replace("06:00:10", "a quarter past"),  # no time
         record().to_json().replace("000000Z", "000000"),  # times without a zone
@@ -91,6 +92,40 @@ def test_a_record_is_read_back_from_its_line(made: Record) -> None:
 def test_a_line_that_is_no_record_is_refused(line: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - JSON's own is one too
         Record.from_json(line)
+
+
+NEWER = {
+    "a kind we do not know": record().to_json().replace('"annotation"', '"relation"'),
+    "an op we do not know": record().to_json().replace('"put"', '"patch"'),
+    "another meaning of the fields": record().to_json().replace('"id":"1"', '"id":"1","format":2'),
+    "other fields altogether": json.dumps(
+        {"kind": "relation", "op": "link", "id": "1", "received_at": "2026-11-22T06:00:10Z", "ends": [1, 2]}
+    ),
+}
+
+
+@pytest.mark.parametrize("line", NEWER.values(), ids=NEWER)
+def test_a_record_from_a_newer_version_is_kept_as_it_is(line: str) -> None:
+    found = Record.from_json(line)
+    assert not found.understood
+    assert json.loads(found.to_json()) == json.loads(line)
+    assert found.received_at == at(10)
+
+
+def test_a_field_from_a_newer_version_is_kept_and_does_no_harm() -> None:
+    line = record(result=["A"]).to_json().replace('"id":"1"', '"id":"1","mood":"glad"', 1)
+    found = Record.from_json(line)
+    assert found.understood
+    assert json.loads(found.to_json()) == json.loads(line)
+    assert found.hash == record(result=["A"]).hash
+
+
+@pytest.mark.parametrize("field", ["kind", "id", "received_at"])
+def test_what_lacks_the_fields_of_every_version_is_no_record(field: str) -> None:
+    fields = json.loads(NEWER["other fields altogether"])
+    del fields[field]
+    with pytest.raises(ValueError, match="not a record"):
+        Record.from_json(json.dumps(fields))
 
 
 def test_a_line_keeps_what_people_wrote_readable() -> None:

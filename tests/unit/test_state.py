@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, timedelta, timezone
 from typing import Any
 
@@ -29,11 +30,17 @@ def alive_ids(state: State, kind: str = "annotation") -> list[str]:
 seconds = st.integers(min_value=0, max_value=6).map(float)
 
 
+def newer(kind: str, id: str, op: str = "link") -> Record:
+    """A record as a version of us writes it that does not exist yet."""
+    fields = json.loads(record("annotation", id, received=20).to_json())
+    return Record.from_json(json.dumps(fields | {"kind": kind, "op": op, "ends": [1, 2]}))
+
+
 @st.composite
 def records(draw: st.DrawFn) -> Record:
     """Records that collide as often as possible: few ids, few times, few contents."""
     kind = draw(st.sampled_from(["annotation", "task"]))
-    op = draw(st.sampled_from(["put", "put", "put", "delete"]))
+    op = draw(st.sampled_from(["put", "put", "put", "delete", "newer"]))
     observed = draw(st.none() | seconds)
     born = draw(st.none() | st.sampled_from([0.0, 1.0, 2.0]))
     data: dict[str, Any] = {}
@@ -44,6 +51,8 @@ def records(draw: st.DrawFn) -> Record:
             data["task_created_at"] = draw(st.sampled_from(["2026-11-22T06:00:00Z", "2026-11-22T06:00:01Z"]))
         if draw(st.booleans()):
             data["unique_id"] = draw(st.sampled_from(["u", "v"]))
+    if op == "newer":
+        return newer(draw(st.sampled_from(["relation", "annotation"])), draw(st.sampled_from(["1", "2"])))
     return record(
         kind,
         draw(st.sampled_from(["1", "2"])),
@@ -320,3 +329,26 @@ def test_times_in_other_zones_are_the_same_times() -> None:
     )
     assert at(0).tzinfo is UTC
     assert shown(fold([one, other])) == shown(fold([one]))
+
+
+# --- a newer version of us
+
+
+def test_a_record_from_a_newer_version_is_passed_over_and_kept() -> None:
+    state = fold([record(result=["A"]), newer("annotation", "1"), newer("relation", "7", "put")])
+    assert result_of(state) == ["A"]
+    assert state.passed_over == 2
+    assert alive_ids(state, "relation") == []
+    kept = Thing.from_json(state.things["relation"]["7"].to_json())
+    assert [json.loads(line)["ends"] for line in kept.passed_over] == [[1, 2]]
+
+
+def test_a_state_without_such_records_is_written_as_before() -> None:
+    assert "passed_over" not in fold([record()]).things["annotation"]["1"].to_json()
+
+
+def test_what_an_older_version_passed_over_is_folded_by_the_version_that_knows_it() -> None:
+    """A state that was written by an older version, of a kind that is ours by now."""
+    line = record(result=["A"]).to_json()
+    empty = Thing().to_json()
+    assert Thing.from_json(empty | {"passed_over": [line]}).data["result"] == ["A"]
