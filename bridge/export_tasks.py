@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from bridge.export_shapes import ImageRef
-from bridge.state import State, Thing
+from bridge.state import StateView, Thing
 
 Json = dict[str, Any]
 _NAME_MAX_BYTES = 200
@@ -74,7 +74,7 @@ class Contents:
     homeless: list[Thing]
 
 
-def contents_of(state: State, *, all_tasks: bool) -> Contents:
+def contents_of(state: StateView, *, all_tasks: bool) -> Contents:
     """Tasks in order of their ids: those with an annotation, as Label Studio exports them, or all."""
     by_task: dict[str, dict[int, list[Thing]]] = {}
     for kind in ("annotation", "prediction", "draft"):
@@ -256,7 +256,7 @@ def model_versions(contents: Contents) -> dict[str, int]:
     return dict(sorted(counted.items()))
 
 
-def annotators(state: State, contents: Contents) -> dict[str, str]:
+def annotators(state: StateView, contents: Contents) -> dict[str, str]:
     """The addresses of those who made the annotations, by their number: a number alone means another person elsewhere."""
     made = {
         one.data.get("completed_by")

@@ -3,11 +3,16 @@
 {prefix}/projects/{project uid}/
     log/{yyyy}/{mm}/{dd}/{position:013d}-{sha}.jsonl    immutable records; position = milliseconds since 1970
     media/{sha256}{ext}                                 files uploaded into Label Studio itself
-    snapshots/{position:013d}/…                         (later) tables of the state, manifest.json last
+    snapshots/{position:013d}/{name}                    tables of the state, folded.parquet; manifest.json last
     current/annotations/{annotation_id}.json            the newest version of each annotation
     current/deleted/annotations/{annotation_id}.json    the last version of each annotation that was deleted
     exports/{export_id}/{file}                          one export; its manifest.json is put last and makes it whole
     models/{version}/…
+    restores/{restore_id}/order.json                    a restore of this project into another: what was asked for
+    restores/{restore_id}/project.json                  … and the uid of the project that it made
+    restore/report.json                                 how this project was restored from another's record
+    restore/ids.jsonl                                   … and which recorded id became which
+    prelabels/{prelabel_id}/report.jsonl                what became of a pre-labelling job; a line a task that failed
     metrics/annotations-{sha}.jsonl                     one line an annotation: what became of its prediction
     metrics/summary.json                                a summary for each model version; names the file above; put last
 """
@@ -23,6 +28,8 @@ _LOG = re.compile(r"log/(\d{4})/(\d{2})/(\d{2})/(\d{13})-([0-9a-f]{16})\.jsonl")
 _CURRENT = re.compile(r"current/(deleted/)?annotations/(\d+)\.json")
 _METRICS = re.compile(r"metrics/annotations-([0-9a-f]{16})\.jsonl")
 _EXPORT = re.compile(r"exports/([0-9a-z_-]{1,120})/([^/]+)")
+_SNAPSHOT = re.compile(r"snapshots/(\d{13})/([^/]+)")
+_RESTORE = re.compile(r"restores/([0-9a-f]{16})/order\.json")
 _MEDIA = re.compile(r"media/([0-9a-f]{64})(\.[a-z0-9]{1,10})?")
 
 
@@ -77,6 +84,14 @@ class ExportKey:
     name: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class SnapshotKey:
+    """One file of a snapshot; `name` has no slash."""
+
+    position: int
+    name: str
+
+
 class Layout:
     """Builds and reads the keys of one project under an optional prefix."""
 
@@ -96,6 +111,10 @@ class Layout:
         day = datetime.fromtimestamp(key.position / 1000, UTC)
         return f"{self.log_day_prefix(day)}{key.position:013d}-{key.sha}.jsonl"
 
+    def log_from(self, position: int) -> str:
+        """What a listing starts after so as to begin with the first object of this position or a later one."""
+        return f"{self.log_day_prefix(datetime.fromtimestamp(position / 1000, UTC))}{position:013d}"
+
     def parse_log(self, key: str) -> LogKey | None:
         """The fields of a log key, or None when it is none of this project's."""
         found = _LOG.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
@@ -111,6 +130,10 @@ class Layout:
     def parse_current(self, key: str) -> CurrentKey | None:
         found = _CURRENT.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
         return CurrentKey(annotation_id=found[2], deleted=bool(found[1])) if found else None
+
+    @property
+    def media_prefix(self) -> str:
+        return f"{self.root}media/"
 
     def media(self, key: MediaKey) -> str:
         return f"{self.root}media/{key.sha256}{key.ext}"
@@ -144,6 +167,45 @@ class Layout:
     def parse_export(self, key: str) -> ExportKey | None:
         found = _EXPORT.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
         return ExportKey(export_id=found[1], name=found[2]) if found else None
+
+    @property
+    def snapshots_prefix(self) -> str:
+        return f"{self.root}snapshots/"
+
+    def snapshot(self, key: SnapshotKey) -> str:
+        return f"{self.snapshots_prefix}{key.position:013d}/{key.name}"
+
+    def parse_snapshot(self, key: str) -> SnapshotKey | None:
+        found = _SNAPSHOT.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
+        return SnapshotKey(position=int(found[1]), name=found[2]) if found else None
+
+    @property
+    def restores_prefix(self) -> str:
+        """Restores that were made of this project's record."""
+        return f"{self.root}restores/"
+
+    def restore_order(self, restore_id: str) -> str:
+        return f"{self.restores_prefix}{restore_id}/order.json"
+
+    def restore_project(self, restore_id: str) -> str:
+        return f"{self.restores_prefix}{restore_id}/project.json"
+
+    def parse_restore_order(self, key: str) -> str | None:
+        """The restore's id."""
+        found = _RESTORE.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
+        return found[1] if found else None
+
+    def prelabel_report(self, prelabel_id: str) -> str:
+        return f"{self.root}prelabels/{prelabel_id}/report.jsonl"
+
+    @property
+    def restore_report(self) -> str:
+        """There for a project that a restore made."""
+        return f"{self.root}restore/report.json"
+
+    @property
+    def restore_ids(self) -> str:
+        return f"{self.root}restore/ids.jsonl"
 
 
 def projects_prefix(prefix: str = "") -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from bridge.agreement import OUTCOMES, Comparison, Match, compare
 from bridge.records import Record, format_time, parse_time
-from bridge.state import State
+from bridge.state import StateView
 
 DECIMALS = 4
 # The ML backend's clock may be behind Label Studio's when a task is predicted as soon as it is made.
@@ -83,15 +83,15 @@ class Row:
         }
 
 
-def rows_of(state: State) -> Iterator[Row]:
+def rows_of(state: StateView) -> Iterator[Row]:
     """A row for every annotation that is there, in the order of their ids."""
     predictions = _predictions(state)
+    task_born = {id: task.record.created_at for id, task in state.every("task") if task.record is not None}
     for thing in state.alive("annotation"):
         record, data = thing.record, thing.data
         if record is None or record.created_at is None or not isinstance(data.get("task"), int):
             continue
-        task = state.thing("task", str(data["task"]))
-        born = task.record.created_at if task is not None and task.record is not None else None
+        born = task_born.get(str(data["task"]))
         prediction, chosen_by = choose(data, record.created_at, predictions.get(data["task"], []), born)
         yield _row(record, data, prediction, chosen_by)
 
@@ -188,11 +188,11 @@ def _snapshot(annotation: Mapping[str, Any]) -> Prediction | None:
     )
 
 
-def _predictions(state: State) -> dict[int, list[Prediction]]:
+def _predictions(state: StateView) -> dict[int, list[Prediction]]:
     """By task. Those that were deleted since count too: they were there when the person looked."""
     found: dict[int, list[Prediction]] = {}
     for kind in ("prediction", "inference"):
-        for thing in state.things.get(kind, {}).values():
+        for _, thing in state.every(kind):
             for life in thing.incarnations.values():
                 data = {} if life.newest is None else life.newest.data
                 prediction = _prediction(data, kind)
@@ -351,10 +351,10 @@ def _version_json(name: str, version: _Version, model: dict[str, Any] | None) ->
     }
 
 
-def inferences_of(state: State) -> dict[str, dict[str, Any]]:
+def inferences_of(state: StateView) -> dict[str, dict[str, Any]]:
     """What each model version did, from the ML backend's records: one a task; a request's share one time."""
     records: dict[str, list[Mapping[str, Any]]] = {}
-    for thing in state.things.get("inference", {}).values():
+    for _, thing in state.every("inference"):
         data = thing.data
         if data:
             records.setdefault(str(data.get("model_version") or ""), []).append(data)

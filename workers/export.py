@@ -24,7 +24,7 @@ from rq import get_current_job
 from bridge import exports as rules
 from bridge.edges import exports as registry
 from bridge.edges import redis as names
-from bridge.edges.log import log_keys, read_object
+from bridge.edges.history import History, open_history
 from bridge.errors import BridgeError, NotFound, OutsideError
 from bridge.export_manifest import Baseline, File, Manifest, manifest_bytes
 from bridge.export_tasks import Contents, annotation_json, annotators, contents_of, lines, model_versions
@@ -32,7 +32,7 @@ from bridge.exports import LEFT_OUT, MANIFEST, VERSION, Format, Order
 from bridge.keys import ExportKey, Layout, project_id_of
 from bridge.labeling import parse_config
 from bridge.records import canonical, format_time
-from bridge.state import State
+from bridge.state import StateView
 from workers import context
 from workers.export_files import describe
 from workers.export_formats import Writer, open_writer
@@ -154,15 +154,16 @@ class Export:
         self._damaged: list[str] = []
 
     def run(self) -> Manifest:
-        state = self._fold()
-        project = state.thing("project", str(project_id_of(self._order.uid)))
-        about = {} if project is None else project.data
-        label_config = str(about.get("label_config") or "")
-        config = parse_config(label_config)
-        rules.check_fits(self._format, config)
-        baseline = self._baseline(state)
-        contents = contents_of(state, all_tasks=self._order.tasks == rules.ALL)
-        people, versions = annotators(state, contents), model_versions(contents)
+        with self._fold() as state:
+            self._folded, self._damaged = state.log_objects, state.unreadable
+            project = state.thing("project", str(project_id_of(self._order.uid)))
+            about = {} if project is None else project.data
+            label_config = str(about.get("label_config") or "")
+            config = parse_config(label_config)
+            rules.check_fits(self._format, config)
+            baseline = self._baseline(state)
+            contents = contents_of(state, all_tasks=self._order.tasks == rules.ALL)
+            people, versions = annotators(state, contents), model_versions(contents)
         del state
         title = str(about.get("title") or "")
         with ExitStack() as stack:
@@ -200,32 +201,19 @@ class Export:
         self._put_manifest(manifest)
         return manifest
 
-    def _fold(self) -> State:
+    @contextmanager
+    def _fold(self) -> Iterator[History]:
         """The state as of the source. Raises NotFound when the bucket no longer has it."""
-        keys = []
-        for info in log_keys(self._here.store, self._layout):
-            keys.append(info.key)
-            if info.key == self._order.source_key:
-                break
-        else:
-            raise NotFound(
-                f"the bucket has lost {self._order.source_key}, which this export was asked of",
-                hint="ask again",
-            )
-        say = Reporter("log objects read", total=len(keys), now=self._here.now)
-        state = State()
-        for number, key in enumerate(keys):
-            say(number)
-            try:
-                for record in read_object(self._here.store, key):
-                    state.add(record)
-            except (ValueError, NotFound) as error:
-                log.error("passed over a log object that cannot be read: %s", error)
-                self._damaged.append(key)
-        self._folded = len(keys)
-        return state
+        source = self._order.source_key
+        if self._here.store.head(source) is None:
+            raise NotFound(f"the bucket has lost {source}, which this export was asked of", hint="ask again")
+        say = Reporter("log objects read", total=None, now=self._here.now)
+        with open_history(
+            self._here.store, self._layout, up_to=source, report=lambda done, _: say(done)
+        ) as state:
+            yield state
 
-    def _baseline(self, state: State) -> Baseline:
+    def _baseline(self, state: StateView) -> Baseline:
         """From the log itself; how far it is, only Redis knows."""
         if state.baseline_completed_at is not None:
             return Baseline(complete=True)

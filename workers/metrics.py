@@ -22,12 +22,12 @@ from redis.lock import Lock
 from bridge import jobs
 from bridge.edges import queue, stream
 from bridge.edges import redis as names
-from bridge.edges.log import log_keys, read_object
+from bridge.edges.history import open_history
 from bridge.errors import NotFound
 from bridge.keys import Layout, MetricsRowsKey
 from bridge.metrics import Summing, inferences_of, rows_of
 from bridge.records import format_time
-from bridge.state import State
+from bridge.state import StateView
 from bridge.store import ObjectStore
 from workers import context
 from workers.progress import Reporter
@@ -82,21 +82,23 @@ def write(here: context.Context, uid: str, lock: Lock) -> None:
     """Rows first, the summary that names them last, then the rows that nobody needs any more."""
     layout, store = here.layout(uid), here.store
     beat = _Beat(lock)
-    state, position = _read(here, layout, beat)
-    before = _summary(store, layout)
-    with tempfile.TemporaryDirectory(prefix="metrics-") as folder:
-        path = Path(folder) / "annotations.jsonl"
-        summing, sha256, count = _write_rows(state, path, beat)
-        key = layout.metrics_rows(MetricsRowsKey(sha=sha256[:16]))
-        size_bytes = path.stat().st_size
-        there = store.head(key)
-        if there is None or there.size_bytes != size_bytes:
-            store.upload(key, path, content_type="application/x-ndjson")
+    report = Reporter("log objects", total=None, now=here.now)
+    with open_history(store, layout, beat=beat, report=lambda done, _: report(done)) as state:
+        before = _summary(store, layout)
+        with tempfile.TemporaryDirectory(prefix="metrics-") as folder:
+            path = Path(folder) / "annotations.jsonl"
+            summing, sha256, count = _write_rows(state, path, beat)
+            key = layout.metrics_rows(MetricsRowsKey(sha=sha256[:16]))
+            size_bytes = path.stat().st_size
+            there = store.head(key)
+            if there is None or there.size_bytes != size_bytes:
+                store.upload(key, path, content_type="application/x-ndjson")
+        inferences = inferences_of(state)
     summary = {
         "project": uid,
-        "position": position,
+        "position": state.newest_key,
         "baseline_complete": state.baseline_completed_at is not None,
-        **summing.to_json(inferences_of(state)),
+        **summing.to_json(inferences),
         "rows": {"key": key, "count": count, "size_bytes": size_bytes, "sha256": sha256},
     }
     if summary != {name: value for name, value in before.items() if name != "made_at"}:
@@ -105,23 +107,7 @@ def write(here: context.Context, uid: str, lock: Lock) -> None:
         _remove_old(store, layout, keep={key, before.get("rows", {}).get("key")})
 
 
-def _read(here: context.Context, layout: Layout, beat: _Beat) -> tuple[State, str]:
-    """The state, and the key of the newest log object in it."""
-    state = State()
-    keys = [info.key for info in log_keys(here.store, layout)]
-    report = Reporter("log objects", total=len(keys), now=here.now)
-    for done, key in enumerate(keys, start=1):
-        beat()
-        try:
-            for record in read_object(here.store, key):
-                state.add(record)
-        except (ValueError, NotFound) as error:
-            log.error("metrics pass over a log object that cannot be read: %s", error)
-        report(done)
-    return state, keys[-1] if keys else ""
-
-
-def _write_rows(state: State, path: Path, beat: _Beat) -> tuple[Summing, str, int]:
+def _write_rows(state: StateView, path: Path, beat: _Beat) -> tuple[Summing, str, int]:
     """What the rows sum up to, the SHA-256 of their file, and how many there are."""
     summing, digest, count = Summing(), hashlib.sha256(), 0
     with path.open("wb") as file:

@@ -99,7 +99,10 @@ class LogWriter:
                 trouble = error
                 if not self._is_there(key, body):
                     continue
-            self._redis.set(names.last_key(self._layout.uid), key)
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.set(names.last_key(self._layout.uid), key)
+            pipe.hincrby(names.snapshot(self._layout.uid), "records", len(records))
+            pipe.execute()
             return key
         raise trouble or Unavailable("the log could not be written")
 
@@ -155,12 +158,12 @@ def read_records(store: ObjectStore, layout: Layout, *, after: str = "") -> Iter
 
 
 def read_state(store: ObjectStore, layout: Layout, at: datetime | None = None) -> State:
-    """The state of a project, now or as the door knew it at a time."""
-    state = State()
-    for record in read_records(store, layout):
-        if at is None or record.received_at <= at:
-            state.add(record)
-    return state
+    """The state of a project, now or as the door knew it at a time: all of it in memory, from the newest snapshot that
+    serves and the rest of the log. Readers of large projects use `history.open_history`, which leaves it on disk."""
+    from bridge.edges.history import open_history
+
+    with open_history(store, layout, at=at) as history:
+        return history.state()
 
 
 def lost_newest(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
@@ -186,4 +189,5 @@ def forget(connection: redis.Redis, uid: str) -> None:
         names.current_cursor(uid),
         names.media(uid),
         names.baseline(uid),
+        names.snapshot(uid),
     )

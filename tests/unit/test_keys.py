@@ -13,6 +13,7 @@ from bridge.keys import (
     Layout,
     LogKey,
     MediaKey,
+    SnapshotKey,
     project_id_of,
     project_uid,
     projects_prefix,
@@ -55,6 +56,20 @@ def test_a_media_key_is_read_back(prefix: str, sha: str, ext: str) -> None:
     layout = Layout(UID, prefix)
     key = MediaKey(sha256=sha, ext=ext)
     assert layout.parse_media(layout.media(key)) == key
+
+
+@given(prefixes, st.integers(0, 10**13 - 1), st.sampled_from(["manifest.json", "task.parquet"]))
+def test_a_snapshot_key_is_read_back(prefix: str, position: int, name: str) -> None:
+    layout = Layout(UID, prefix)
+    key = SnapshotKey(position=position, name=name)
+    assert layout.parse_snapshot(layout.snapshot(key)) == key
+
+
+@given(st.integers(0, 10**13 - 1), st.integers(0, 10**13 - 1))
+def test_a_listing_from_a_position_on_begins_there(start: int, position: int) -> None:
+    layout = Layout(UID)
+    comes = layout.log(LogKey(position=position, sha="0" * 16)) > layout.log_from(start)
+    assert comes == (position >= start)
 
 
 def test_the_layout_is_what_the_readme_shows() -> None:
