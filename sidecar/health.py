@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sqlite3
 from collections.abc import Callable
 
 import redis
@@ -40,7 +41,7 @@ def run_checks(checks: dict[str, Check]) -> dict[str, dict[str, object]]:
             found[name] = {"ok": True, "detail": future.result(timeout=CHECK_S)}
         except TimeoutError:
             found[name] = {"ok": False, "detail": f"no answer within {CHECK_S:g} s"}
-        except (BridgeError, redis.RedisError, OSError) as error:
+        except (BridgeError, redis.RedisError, sqlite3.Error, OSError) as error:
             found[name] = {"ok": False, "detail": str(error)}
     pool.shutdown(wait=False)
     return found

@@ -7,6 +7,7 @@ spool know is read when somebody asks.
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Metrics:
         )
         self._refused = Counter(
             "bridge_webhook_refused",
-            "Webhooks refused: wrong secret or too large",
+            "Webhooks refused: wrong secret, too large, or not kept (neither Redis nor the spool took them)",
             ["reason"],
             registry=where,
         )
@@ -70,9 +71,7 @@ class _Outside(Collector):
         self._spool = spool
 
     def collect(self) -> Iterator[Metric]:
-        rows, size = self._spool.size()
-        yield GaugeMetricFamily("bridge_spool_events", "Events in the spool, waiting for Redis", value=rows)
-        yield GaugeMetricFamily("bridge_spool_bytes", "Bytes of the events in the spool", value=size)
+        yield from self._from_spool()
         try:
             found = list(self._from_redis())
             up = 1
@@ -81,6 +80,27 @@ class _Outside(Collector):
             found, up = [], 0
         yield GaugeMetricFamily("bridge_redis_up", "Whether Redis answers", value=up)
         yield from found
+
+    def _from_spool(self) -> Iterable[Metric]:
+        try:
+            (rows, size), fill = self._spool.size(), self._spool.fill()
+        except (OSError, sqlite3.Error) as error:
+            log.error("metrics without the spool: %s", error)
+            yield GaugeMetricFamily("bridge_spool_up", "Whether the spool can be used", value=0)
+            return
+        yield GaugeMetricFamily("bridge_spool_up", "Whether the spool can be used", value=1)
+        yield GaugeMetricFamily("bridge_spool_events", "Events in the spool, waiting for Redis", value=rows)
+        yield GaugeMetricFamily("bridge_spool_bytes", "Bytes of the events in the spool", value=size)
+        yield GaugeMetricFamily(
+            "bridge_spool_full_ratio",
+            "How full the spool is, 0 to 1: at 1 webhooks are refused",
+            value=fill.share,
+        )
+        yield GaugeMetricFamily(
+            "bridge_projects_missed",
+            "Projects of which an event was refused, to be read again when Redis is back",
+            value=len(self._spool.missed.names()),
+        )
 
     def _from_redis(self) -> Iterable[Metric]:
         waiting = GaugeMetricFamily(

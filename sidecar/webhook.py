@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from flask import Blueprint, Request, request
+from werkzeug.exceptions import ClientDisconnected
 
 from bridge import events
 from bridge.edges.stream import CONTROL, Entry
@@ -32,9 +33,10 @@ def make_blueprint(
         try:
             body = read_body(request, max_bytes)
         except TooLarge:
-            # What it said is not kept, so it is looked up: every connected project is read again.
-            note = json.dumps({"action": "TOO_LARGE"}).encode()
-            receive(note, journal, metrics, now())
+            _look_up("TOO_LARGE", journal, metrics, now())
+            raise
+        except ClientDisconnected:
+            _look_up("CUT_SHORT", journal, metrics, now())
             raise
         answer = receive(body, journal, metrics, now())
         metrics.answered(time.perf_counter() - began)
@@ -44,13 +46,31 @@ def make_blueprint(
 
 
 def read_body(incoming: Request, max_bytes: int) -> bytes:
-    """The body; raises TooLarge. Read in full first: Label Studio must see an answer, not a broken connection."""
-    if incoming.content_length is not None and incoming.content_length > max_bytes:
+    """The body; raises TooLarge, and ClientDisconnected when the sender went away before its end."""
+    length = incoming.content_length
+    body = b"" if (length or 0) > max_bytes else _read(incoming, max_bytes + 1)
+    if max(len(body), length or 0) > max_bytes:
         raise TooLarge(
-            f"the webhook has {incoming.content_length} bytes, more than {max_bytes}",
+            f"the webhook has {length or f'over {max_bytes}'} bytes, more than {max_bytes}",
             hint="raise WEBHOOK_MAX_MIB; the connected projects are read again to make up for it",
         )
-    return incoming.get_data(cache=False)
+    if len(body) < (length or 0):
+        raise ClientDisconnected
+    return body
+
+
+def _read(incoming: Request, most: int) -> bytes:
+    """Up to so many bytes: a chunked body says its length only by ending."""
+    parts, left = [], most
+    while left > 0 and (part := incoming.stream.read(min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _look_up(action: str, journal: Journal, metrics: Metrics, received_at: datetime) -> None:
+    """What a webhook said is not kept, so every connected project is read again."""
+    receive(json.dumps({"action": action}).encode(), journal, metrics, received_at)
 
 
 def receive(body: bytes, journal: Journal, metrics: Metrics, received_at: datetime) -> dict[str, str]:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 import redis
+from rq.timeouts import JobTimeoutException
 
 from bridge import events, jobs
 from bridge.edges import queue, stream
@@ -20,7 +21,7 @@ from bridge.edges.stream import Entry
 from bridge.errors import OutsideError
 from bridge.keys import project_id_of
 from bridge.records import Record
-from workers import context, export_sweep
+from workers import context, export_sweep, prelabel_sweep, reconcile_sweep
 
 log = logging.getLogger(__name__)
 RUN_S = 30
@@ -29,6 +30,9 @@ BATCH_BYTES = 8 * 1024 * 1024
 FOLLOWER_MS = 5000
 TROUBLE_TTL_S = 600
 KNOWN_TTL_S = 7 * 24 * 3600
+REASON_CHARS = 500
+# Not an entry's fault: the bucket, Redis, the lock, the job's time. Then all entries stay.
+_OUTSIDE = (OutsideError, redis.RedisError, OSError, JobTimeoutException)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +114,37 @@ def drain(uid: str) -> None:
 
 
 def _carry_a_batch(here: context.Context, uid: str, writer: LogWriter) -> bool:
-    """Carry the oldest entries; False when there were none."""
+    """Carry the oldest entries; False when there were none.
+
+    When something in them makes that fail, they are carried one by one, and whose fault it is goes to the quarantine."""
     entries = stream.read(here.redis, uid, max_entries=BATCH_ENTRIES, max_bytes=BATCH_BYTES)
     if not entries:
         return False
+    try:
+        _carry(here, uid, writer, entries)
+    except _OUTSIDE:
+        raise
+    except Exception:
+        log.exception(
+            "%d events of %s cannot be carried together: carrying them one by one", len(entries), uid
+        )
+        for entry in entries:
+            _carry_alone(here, uid, writer, entry)
+    return True
+
+
+def _carry_alone(here: context.Context, uid: str, writer: LogWriter, entry: Entry) -> None:
+    try:
+        _carry(here, uid, writer, [entry])
+    except _OUTSIDE:
+        raise
+    except Exception as error:
+        reason = f"this could not be written: {type(error).__name__}: {error}"[:REASON_CHARS]
+        log.error("an event of %s goes to the quarantine: %s", uid, reason)
+        stream.move_to_quarantine(here.redis, uid, entry, reason)
+
+
+def _carry(here: context.Context, uid: str, writer: LogWriter, entries: list[Entry]) -> None:
     batch = batch_of(entries)
     ids = list(dict.fromkeys(f"{record.kind}:{record.id}" for record in batch.records))
     known = _known(here.redis, uid, ids)
@@ -126,14 +157,17 @@ def _carry_a_batch(here: context.Context, uid: str, writer: LogWriter) -> bool:
             r.kind == "annotation" and r.op == "put" and r.event in events.ANNOTATION_MADE for r in fresh
         )
         export_sweep.count_annotations(here.redis, uid, made, here.settings.export_every_annotations)
+        if any(r.kind == "task" and r.op == "delete" for r in fresh):
+            reconcile_sweep.tasks_deleted(here.redis, uid)
+        if here.settings.prelabel_new_tasks:
+            prelabel_sweep.new_tasks(here.redis, uid, fresh)
     if uploads := _not_copied(here.redis, uid, list(dict.fromkeys(batch.uploads))):
         queue.enqueue(here.redis, jobs.media(uid, uploads))
     for entry, reason in batch.unreadable:
         log.warning("an event of %s cannot be read and goes to the quarantine: %s", uid, reason)
-        stream.append_quarantine(here.redis, entry, reason)
+        stream.move_to_quarantine(here.redis, uid, entry, reason)
     stream.remove(here.redis, uid, entries)
     _count(here.redis, len(entries), len(fresh))
-    return True
 
 
 def _follow_control(connection: redis.Redis) -> None:
@@ -143,7 +177,11 @@ def _follow_control(connection: redis.Redis) -> None:
     ):
         wanted = {uid.decode() for uid in connection.smembers(names.WANTED)}
         for entry in entries:
-            project_id = events.read_envelope(entry.body).project_id
+            try:
+                project_id = events.read_envelope(entry.body).project_id
+            except events.Malformed as error:
+                stream.move_to_quarantine(connection, stream.CONTROL, entry, str(error))
+                continue
             meant = {uid for uid in wanted if project_id is None or project_id_of(uid) == project_id}
             log.info("%s names no project we can tell: reading %d projects again", entry.action, len(meant))
             if meant:

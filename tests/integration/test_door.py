@@ -122,16 +122,36 @@ def test_an_oversized_body_gets_413_says_which_setting_and_has_its_meaning_looke
     assert stream.waiting(redis_client, stream.CONTROL) == 1
 
 
+@pytest.mark.parametrize("size_mib", [2.5, 10])
+@pytest.mark.parametrize("redis_is_up", [True, False])
 def test_five_thousand_tasks_are_acknowledged_within_a_second(
-    door: FlaskClient, redis_client: redis.Redis
+    redis_client: redis.Redis,
+    redis_url: str,
+    s3_settings: S3Settings,
+    tmp_path: Path,
+    size_mib: float,
+    redis_is_up: bool,
 ) -> None:
+    url = redis_url if redis_is_up else f"redis://127.0.0.1:{free_port()}/0"
+    app = create_app(settings_for(url, s3_settings, tmp_path))
     payload = sample("TASKS_CREATED")
-    payload["tasks"] = [payload["tasks"][0] | {"id": number} for number in range(5000)]
+    one = payload["tasks"][0]
+    text = "x" * max(0, int(size_mib * 1024 * 1024 / 5000) - len(json.dumps(one)))
+    payload["tasks"] = [one | {"id": number, "data": {"text": text}} for number in range(5000)]
     body = json.dumps(payload).encode()
+    assert len(body) > 0.8 * size_mib * 1024 * 1024
+    fastest = min(
+        _seconds(app.test_client(), body) for _ in range(3)
+    )  # the machine may have other things to do
+    assert fastest < 1.0
+    kept = stream.waiting(redis_client, UID) if redis_is_up else app.extensions["door"].spool.size()[0]
+    assert kept == 3
+
+
+def _seconds(client: FlaskClient, body: bytes) -> float:
     began = time.monotonic()
-    assert knock(door, body).status_code == 202
-    assert time.monotonic() - began < 1.0
-    assert stream.waiting(redis_client, UID) == 1
+    assert knock(client, body).status_code == 202
+    return time.monotonic() - began
 
 
 class Broken:
