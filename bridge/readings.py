@@ -7,7 +7,7 @@ with the state before it is written. What it can only say by overruling the stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,9 @@ ONE_TICK = timedelta(microseconds=1)
 _ALSO_BY_WEBHOOK = ("task", "annotation")
 # /api/tasks shows the drafts of the reading user alone, and no unique_id; an export has both (seen with 1.23.2).
 _ONLY_IN_EXPORT = ("unique_id",)
+# What `Known` keeps of the data: which task a thing belongs to, and Label Studio's own time.
+_KEPT = (*_ONLY_IN_EXPORT, "task", "task_created_at", "updated_at")
+OF_A_TASK = ("annotation", "prediction", "draft")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,19 +108,47 @@ def _collect(reading: Reading, kind: str, item: Any, make: Callable[[], list[Rec
         reading.unreadable.append(f"{kind} {id}: {type(error).__name__}: {error}")
 
 
+def kept_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record's data `Known` keeps."""
+    return {name: data[name] for name in _KEPT if name in data}
+
+
+def _note(of_task: dict[int, set[tuple[str, str]]], record: Record) -> None:
+    if isinstance(record.data.get("task"), int):
+        of_task.setdefault(record.data["task"], set()).add((record.kind, record.id))
+
+
 class Known:
     """What the log says of each thing, without the data: about a kilobyte a thing, whatever annotators draw."""
 
     def __init__(self) -> None:
         self.state = State()
+        self._of_task: dict[int, set[tuple[str, str]]] | None = None  # made when somebody asks
 
     def add(self, record: Record) -> None:
-        kept = {name: record.data[name] for name in _ONLY_IN_EXPORT if name in record.data}
-        light = replace(record, data=kept)
+        """Fold in a record of the log. Adding one twice changes nothing."""
+        light = replace(record, data=kept_of(record.data))
         light.__dict__["hash"] = (
             record.hash
         )  # where cached_property keeps it: still the hash of the whole content
         self.state.add(light)
+        if self._of_task is not None and record.kind in OF_A_TASK and record.op == "put":
+            _note(self._of_task, light)
+
+    def alive_of_task(self, task_id: int) -> Iterator[tuple[str, str, Incarnation]]:
+        """Kind, id and newest life of every annotation, prediction and draft that the log shows on a task."""
+        if self._of_task is None:
+            self._of_task = {}
+            for kind in OF_A_TASK:
+                for one in self.state.things.get(kind, {}).values():
+                    if one.record is not None:
+                        _note(self._of_task, one.record)
+        for kind, id in sorted(self._of_task.get(task_id, ())):
+            thing = self.state.thing(kind, id)
+            if thing is None or not thing.alive or thing.newest is None or self.state.hidden(thing):
+                continue
+            if thing.data.get("task") == task_id:
+                yield kind, id, thing.newest
 
     def life(self, record: Record) -> Incarnation | None:
         """The incarnation that a record speaks of, when the log holds a version of it."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.events import PROJECT_HOOK_ACTIONS, SECRET_HEADER
+from bridge.hooks import wanted_hook
 from bridge.keys import project_uid, projects_prefix
 from bridge.records import parse_time
 from bridge.settings import SidecarSettings
@@ -134,16 +134,7 @@ def wanted(settings: SidecarSettings, project_id: int) -> Wanted:
     if settings.ml_backend_url:
         ml = {"project": project_id, "url": settings.ml_backend_url, "title": ML_TITLE} | _ml_auth(settings)
     return Wanted(
-        hook={
-            "project": project_id,
-            "url": f"{settings.sidecar_url}/webhook",
-            "headers": {SECRET_HEADER: settings.webhook_secret},
-            "send_payload": True,
-            # Not "all actions": with LABEL_LINK_CREATED among them, `POST /api/labels/` answers 500 (a Label Studio bug).
-            "send_for_all_actions": False,
-            "actions": list(PROJECT_HOOK_ACTIONS),
-            "is_active": True,
-        },
+        hook=wanted_hook(project_id, settings.sidecar_url, settings.webhook_secret),
         ml_backend=ml,
         storage={
             "project": project_id,

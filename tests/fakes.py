@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from bridge.errors import NotFound, TooLarge
 from bridge.records import Op, Record, Source, format_time
 from tests.conftest import sample
 
+GONE = -1  # the id of a project that is not there any more
 START = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
 
 
@@ -97,6 +98,9 @@ class FakeLabelStudio:
         self.files: dict[str, bytes] = {"/data/upload/4/cea5609f-%C3%89toile_1.PNG": b"a drawn star"}
         self.fail: dict[str, list[Exception]] = {}
         self.asked: list[str] = []
+        self.changed: list[tuple[str, str]] = []  # method and path of every request that changes something
+        self.elsewhere: list[dict[str, Any]] = []  # other projects in the same Label Studio
+        self.now: datetime | None = None
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
@@ -118,6 +122,74 @@ class FakeLabelStudio:
         if found["id"] != project_id:
             raise NotFound("No Project matches the given query.")
         return found
+
+    @property
+    def requests(self) -> int:
+        return len(self.asked)
+
+    def projects(self) -> Iterator[dict[str, Any]]:
+        self._called("projects")
+        there = self.answer["project"]
+        yield from copy.deepcopy([*([there] if there["id"] != GONE else []), *self.elsewhere])
+
+    def _lines(self, name: str, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        self._called(name)
+        fields = ("id", "created_at", "updated_at")
+        return [
+            {field: task[field] for field in fields}
+            | {
+                "total_annotations": sum(not a["was_cancelled"] for a in task["annotations"]),
+                "cancelled_annotations": sum(a["was_cancelled"] for a in task["annotations"]),
+                "total_predictions": len(task["predictions"]),
+            }
+            for task in sorted(self.tasks, key=lambda task: task["id"])
+            if wanted(task)
+        ]
+
+    def task_counts_after(self, project_id: int, after_id: int, *, page_size: int) -> list[dict[str, Any]]:
+        return self._lines("task_counts_after", lambda task: task["id"] > after_id)[:page_size]
+
+    def tasks_updated_since(
+        self, project_id: int, since: datetime, after_id: int, *, page_size: int
+    ) -> list[dict[str, Any]]:
+        def wanted(task: dict[str, Any]) -> bool:
+            return task["id"] > after_id and datetime.fromisoformat(task["updated_at"]) > since
+
+        return self._lines("tasks_updated_since", wanted)[:page_size]
+
+    def tasks_by_id(self, project_id: int, ids: list[int]) -> list[dict[str, Any]]:
+        self._called("tasks_by_id")
+        return copy.deepcopy([task for task in self.tasks if task["id"] in ids])
+
+    def get(self, path: str) -> dict[str, Any]:
+        """One thing by its own address. Raises NotFound."""
+        self._called(f"GET {path}")
+        kind, id = path.strip("/").removeprefix("api/").rsplit("/", 1)
+        things: dict[str, list[dict[str, Any]]] = {
+            "tasks": self.tasks,
+            "annotations": [
+                a | {"project": task["project"]} for task in self.tasks for a in task["annotations"]
+            ],
+            "predictions": [one for task in self.tasks for one in task["predictions"]],
+            "drafts": [one for task in self.answer["export"] for one in task["drafts"]],
+            "users": self.answer["users"],
+            "webhooks": self.answer["webhooks"],
+            "dm/views": self.answer["views"],
+        }
+        for item in things.get(kind, []):
+            if str(item["id"]) == id:
+                return copy.deepcopy(item)
+        raise NotFound(f"GET {path}: No such thing matches the given query.")
+
+    def request(self, method: str, path: str, *, json: Any = None) -> None:
+        """Only what reconcile does to webhooks."""
+        self._called(f"{method} {path}")
+        self.changed.append((method, path))
+        hooks = self.answer["webhooks"]
+        if method == "POST":
+            hooks.append(json | {"id": max((hook["id"] for hook in hooks), default=0) + 1})
+        else:
+            next(hook for hook in hooks if f"/{hook['id']}/" in path).update(json)
 
     def users(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._listed("users")

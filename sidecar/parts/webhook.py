@@ -5,32 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.events import SECRET_HEADER
+from bridge import hooks
 from sidecar.plan import MISSING, OK, WEBHOOK, Call, Fine, Found, Json, Step, Wanted
 
 
 def ours(want: Wanted, found: Found) -> list[Json]:
-    """Ours: those at our address, then those carrying our secret (the address has changed).
-
-    One with another secret at another address is another sidecar's."""
-    secret = want.hook["headers"][SECRET_HEADER]
-    here = [hook for hook in found.webhooks if hook["url"] == want.hook["url"]]
-    moved = [hook for hook in found.webhooks if (hook.get("headers") or {}).get(SECRET_HEADER) == secret]
-    return here + [hook for hook in moved if hook not in here]
+    """Ours among those found; see bridge/hooks.py."""
+    return hooks.ours(want.hook, found.webhooks)
 
 
 def drift_of(want: Wanted, hook: Mapping[str, Any]) -> list[str]:
     """What is not as wanted, in words."""
-    headers = hook.get("headers") or {}
-    checks = {
-        "address": hook["url"] == want.hook["url"],
-        "secret": headers.get(SECRET_HEADER) == want.hook["headers"][SECRET_HEADER],
-        "payload off": hook.get("send_payload") is True,
-        "switched off": hook.get("is_active") is True,
-        "actions": not hook.get("send_for_all_actions")
-        and set(hook.get("actions") or ()) == set(want.hook["actions"]),
-    }
-    return [name for name, right in checks.items() if not right]
+    return hooks.drift_of(want.hook, hook)
 
 
 def trouble(want: Wanted, found: Found) -> str:
@@ -54,17 +40,13 @@ def connect(want: Wanted, found: Found) -> list[Step]:
     first, *others = mine
     steps: list[Step] = []
     if drift := drift_of(want, first):
-        # Always with `actions`: Label Studio empties them on a PATCH that does not name them.
         steps.append(
             Call(
                 part=WEBHOOK,
                 text=f"repair {url} ({', '.join(drift)})",
                 method="PATCH",
                 path=f"/api/webhooks/{first['id']}/",
-                body={
-                    **{name: value for name, value in want.hook.items() if name != "project"},
-                    "headers": (first.get("headers") or {}) | want.hook["headers"],
-                },
+                body=hooks.repaired(want.hook, first),
             )
         )
     else:

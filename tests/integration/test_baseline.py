@@ -22,7 +22,7 @@ from bridge.settings import WorkersSettings
 from bridge.state import BASELINE_COMPLETED, State
 from tests.conftest import sample
 from tests.fakes import Clock, FakeLabelStudio
-from workers import baseline, context
+from workers import baseline, context, reading
 from workers.archive import forget
 
 BORN = parse_time(sample("api_project")["created_at"])
@@ -83,7 +83,7 @@ def work(
     context.install(here)
     redis_client.sadd(names.WANTED, UID)
     # Our clock goes on instead of the test waiting.
-    monkeypatch.setattr(baseline, "CONFIRM_AFTER_S", 0)
+    monkeypatch.setattr(reading, "CONFIRM_AFTER_S", 0)
     yield Workplace(here, label_studio, clock)
     context._installed.clear()
 
