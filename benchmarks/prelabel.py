@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks.row import Row, more_is_better
 from demo.pictures import draw_picture
+from ml_backend.detectors import Look
 from ml_backend.yolo import YoloDetector, keep_ultralytics_to_itself
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ def measure() -> list[Row]:
         ours, theirs = [], []
         for _ in range(ROUNDS):
             began = time.perf_counter()
-            detector.predict([Image.open(file).convert("RGB") for file in files], threshold=0.5)
+            detector.predict([Image.open(file).convert("RGB") for file in files], look=Look(conf=0.5))
             ours.append(PICTURES / (time.perf_counter() - began))
             began = time.perf_counter()
             for file in files:

@@ -8,10 +8,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Size = tuple[int, int]
 """Width and height in px, both above 0."""
+Point = tuple[float, float]
+"""x and y, in px or percent as the name beside it says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,18 @@ class PercentBox:
     y: float
     width: float
     height: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotatedBox:
+    """Label Studio's `value` of a turned rectangle: percent as in PercentBox, of the rectangle before it was turned
+    about its upper left corner, clockwise as seen, by `rotation` degrees, 0…360. The turn is one in pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    rotation: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +112,99 @@ def clamped(box: PercentBox) -> PercentBox | None:
     return PercentBox(
         x=left, y=upper, width=min(right - left, 100 - left), height=min(lower - upper, 100 - upper)
     )
+
+
+def corners_of(box: RotatedBox, size: Size) -> tuple[Point, Point, Point, Point]:
+    """The corners in px, beginning with that about which it is turned, clockwise as seen."""
+    width, height = _checked(size)
+    turn = math.radians(box.rotation)
+    cosine, sine = math.cos(turn), math.sin(turn)
+    left, upper = box.x * width / 100, box.y * height / 100
+    long, wide = box.width * width / 100, box.height * height / 100
+
+    def at(across: float, down: float) -> Point:
+        return left + across * cosine - down * sine, upper + across * sine + down * cosine
+
+    return at(0, 0), at(long, 0), at(long, wide), at(0, wide)
+
+
+def rotated_from_corners(corners: Sequence[Point], size: Size) -> RotatedBox | None:
+    """The turned rectangle with these four corners in px, in order round it; None when it has no area on the image.
+
+    Any corner may be the one it is turned about, which gives four ways to write one rectangle: the one with the
+    smallest turn whose numbers lie in 0…100 is taken. A rectangle that leaves the image becomes the rectangle of
+    the same direction round what lies on it; where even that cannot be written in 0…100, the upright one."""
+    width, height = _checked(size)
+    visible = _on_image(corners, width, height)
+    if not all(math.isfinite(value) for corner in corners for value in corner) or len(visible) < 3:
+        return None
+    first, second = corners[0], corners[1]
+    direction = math.atan2(second[1] - first[1], second[0] - first[0])
+    inside = all(-0.01 <= x <= width + 0.01 and -0.01 <= y <= height + 0.01 for x, y in corners)
+    written = _around(corners if inside else visible, direction, (width, height))
+    fitting = [box for box in written if _within(box)] or [
+        box for box in _around(visible, 0.0, (width, height)) if box.rotation == 0
+    ]
+    best = min(fitting, key=lambda box: min(box.rotation, 360 - box.rotation))
+    if not (best.width > 0 and best.height > 0):
+        return None
+    x, y = min(max(best.x, 0.0), 100.0), min(max(best.y, 0.0), 100.0)
+    return RotatedBox(
+        x=x, y=y, width=min(best.width, 100.0), height=min(best.height, 100.0), rotation=best.rotation
+    )
+
+
+def _around(points: Sequence[Point], direction: float, size: Size) -> list[RotatedBox]:
+    """The rectangle with sides along `direction` (radians) round the points, in its four ways of being written."""
+    cosine, sine = math.cos(direction), math.sin(direction)
+    along = [x * cosine + y * sine for x, y in points]
+    aside = [-x * sine + y * cosine for x, y in points]
+    ends = [
+        (min(along), min(aside)),
+        (max(along), min(aside)),
+        (max(along), max(aside)),
+        (min(along), max(aside)),
+    ]
+    corners = [(a * cosine - b * sine, a * sine + b * cosine) for a, b in ends]
+    sides = [max(along) - min(along), max(aside) - min(aside)]
+    return [
+        RotatedBox(
+            x=100 * corners[turn][0] / size[0],
+            y=100 * corners[turn][1] / size[1],
+            width=100 * sides[turn % 2] / size[0],
+            height=100 * sides[(turn + 1) % 2] / size[1],
+            rotation=_degrees(direction + turn * math.pi / 2),
+        )
+        for turn in range(4)
+    ]
+
+
+def _degrees(radians: float) -> float:
+    turned = round(math.degrees(radians) % 360, 9)
+    return 0.0 if turned in (0, 360) else turned
+
+
+def _within(box: RotatedBox) -> bool:
+    return all(-1e-3 <= number <= 100 + 1e-3 for number in (box.x, box.y, box.width, box.height))
+
+
+def _on_image(corners: Sequence[Point], width: int, height: int) -> list[Point]:
+    """The part of a convex outline that lies on the image: cut at one edge after another."""
+    outline = list(corners)
+    for axis, edge, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
+        cut: list[Point] = []
+        for index, here in enumerate(outline):
+            before = outline[index - 1]
+            depth, depth_before = sign * (here[axis] - edge), sign * (before[axis] - edge)
+            if depth * depth_before < 0:
+                share = depth_before / (depth_before - depth)
+                cut.append(
+                    (before[0] + share * (here[0] - before[0]), before[1] + share * (here[1] - before[1]))
+                )
+            if depth >= 0:
+                cut.append(here)
+        outline = cut
+    return outline
 
 
 def iou(a: PixelBox, b: PixelBox) -> float:

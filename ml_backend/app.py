@@ -16,6 +16,8 @@ from bridge.edges.s3 import S3Store, make_client, open_store
 from bridge.errors import BridgeError, SettingsError, Unauthorized
 from bridge.settings import MIB, MlBackendSettings
 from bridge.store import ObjectStore
+from ml_backend.attributes import Asked
+from ml_backend.controls.base import Tracker
 from ml_backend.detectors import Detector
 from ml_backend.images import ImageLoader, Images
 from ml_backend.images import Limits as ImageLimits
@@ -54,6 +56,7 @@ def create_app(
             open_detector=lambda weights: models.detector(weights, wait_s=settings.predict_budget_s),
             images=images or _images(settings),
             fetchers=ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch"),
+            open_tracker=_open_tracker,
         ),
         inferences=inferences or _inferences(settings, metrics),
         metrics=metrics,
@@ -189,6 +192,12 @@ def _models(settings: MlBackendSettings) -> Models:
     )
 
 
+def _open_tracker(asked: Asked) -> Tracker:
+    from ml_backend.tracking import UltralyticsTracker  # torch, as above
+
+    return UltralyticsTracker(asked)
+
+
 def _images(settings: MlBackendSettings) -> ImageLoader:
     client: list[Any] = []
 
@@ -209,6 +218,12 @@ def _images(settings: MlBackendSettings) -> ImageLoader:
             timeout_s=settings.image_timeout_s,
             max_bytes=settings.image_max_mib * MIB,
             max_pixels=settings.image_max_megapixels * 1_000_000,
+        ),
+        video_limits=ImageLimits(
+            timeout_s=settings.video_timeout_s,
+            max_bytes=settings.video_max_mib * MIB,
+            max_pixels=settings.image_max_megapixels * 1_000_000,
+            settings="VIDEO",
         ),
         open_bucket=open_bucket,
         document_root=Path(root) if root else None,

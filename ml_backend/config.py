@@ -1,49 +1,73 @@
-"""Reading a labeling config: which controls of ours it has, on which pictures, with which attributes. Pure.
+"""Reading a labeling config: which controls of ours it has, on which pictures and videos, with which labels. Pure.
 
 Label Studio compares tag names without regard to case, and writes a label's `alias` into regions where it has one.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 from xml.etree import ElementTree
 
 from bridge.errors import SenderError
+from ml_backend.attributes import Asked, is_true, read_attributes
 from ml_backend.labels import ConfigLabel
 
 _MAX_CHARS = 4_000_000
 _LABEL_TAGS = ("label", "choice")
+_MEDIA = ("image", "video")
+_FRAMERATE = 24.0  # what Label Studio's <Video> counts frames with, unless told
 UNNAMED_KEY = (
     "$undefined$"  # where Label Studio puts a file that was imported before the config named its key
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlTag:
-    """One control on one image. `kind` is the tag in lower case; `image_value` the image's `value`, e.g. "$image".
+class Source:
+    """An `<Image>` or a `<Video>`: `media` says which, `value` what is shown, e.g. "$image".
 
-    `threshold` and `model_path` are None where the config does not give them. `problems` names attributes that
-    could not be read and were left out."""
+    `several`: the value names a list of pages (`valueList`). `framerate`: as written, of a video."""
+
+    media: str
+    name: str
+    value: str
+    several: bool = False
+    framerate: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlTag:
+    """One control on one picture or video. `kind` is the tag in lower case.
+
+    `skip`: the config wants it left to people. `problems` names what could not be read and was left out."""
 
     kind: str
     tag: str
     name: str
-    to_name: str
-    image_value: str
+    source: Source
     labels: tuple[ConfigLabel, ...]
-    threshold: float | None
-    model_path: str | None
-    choice: str
+    asked: Asked
+    skip: bool = False
+    per_region: bool = False
     problems: tuple[str, ...] = ()
+
+    @property
+    def to_name(self) -> str:
+        return self.source.name
+
+    @property
+    def where(self) -> str:
+        """What a person calls it."""
+        return f"{self.tag} {self.name!r}"
 
 
 @lru_cache(maxsize=64)
 def parse_config(text: str) -> tuple[ControlTag, ...]:
-    """Every control with labels on an `<Image>`, in order, but those with `model_skip="true"`.
+    """Every named control on an `<Image>` or `<Video>`, in order; one that is put on several comes once for each.
 
     Raises SenderError when the text is not XML."""
     if len(text) > _MAX_CHARS:
@@ -52,86 +76,143 @@ def parse_config(text: str) -> tuple[ControlTag, ...]:
         root = ElementTree.fromstring(text.strip() or "<View/>")
     except (ElementTree.ParseError, ValueError) as error:
         raise SenderError(f"the labeling config is not XML: {error}") from error
-    images = {
-        element.get("name", ""): element.get("value", "")
-        for element in root.iter()
-        if element.tag.lower() == "image" and element.get("name")
-    }
-    found = (_control(element, images) for element in root.iter() if isinstance(element.tag, str))
-    return tuple(control for control in found if control is not None)
-
-
-def _control(element: ElementTree.Element, images: Mapping[str, str]) -> ControlTag | None:
-    to_name = element.get("toName", "").split(",")[0].strip()
-    name = element.get("name")
-    if not name or to_name not in images or element.get("model_skip", "").strip().lower() == "true":
-        return None
-    labels = tuple(
-        _label(child) for child in element.iter() if child.tag.lower() in _LABEL_TAGS and child.get("value")
+    elements = [element for element in root.iter() if isinstance(element.tag, str)]
+    sources = {source.name: source for element in elements if (source := _source(element))}
+    controls = [control for element in elements for control in _controls(element, sources)]
+    return tuple(
+        _with_labels_of_the_source(control, controls) if control.kind == "videorectangle" else control
+        for control in controls
     )
-    threshold, problems = _threshold(element)
-    return ControlTag(
+
+
+def _source(element: ElementTree.Element) -> Source | None:
+    name, several = element.get("name"), element.get("valueList", "").strip()
+    value = several or element.get("value", "")
+    if element.tag.lower() not in _MEDIA or not name or not value:
+        return None
+    return Source(
+        media=element.tag.lower(),
+        name=name,
+        value=value,
+        several=bool(several),
+        framerate=(element.get("framerate") or element.get("frameRate") or "").strip(),
+    )
+
+
+def _controls(element: ElementTree.Element, sources: Mapping[str, Source]) -> list[ControlTag]:
+    name = element.get("name")
+    on = [sources[to] for to in dict.fromkeys(_split(element.get("toName", ""))) if to in sources]
+    if not name or not on:
+        return []
+    asked, problems = read_attributes(element.attrib)
+    control = ControlTag(
         kind=element.tag.lower(),
         tag=element.tag,
         name=name,
-        to_name=to_name,
-        image_value=images[to_name],
-        labels=labels,
-        threshold=threshold,
-        model_path=element.get("model_path", "").strip() or None,
-        choice=element.get("choice", "single").strip().lower(),
+        source=on[0],
+        labels=tuple(_labels(element, ())),
+        asked=asked,
+        skip=is_true(element.get("model_skip")),
+        per_region=is_true(element.get("perRegion")),
         problems=tuple(f"{element.tag} {name!r}: {problem}" for problem in problems),
     )
+    return [control, *(replace(control, source=source, problems=()) for source in on[1:])]
 
 
-def _label(element: ElementTree.Element) -> ConfigLabel:
-    value = element.get("value", "")
-    listed = (item.strip() for item in element.get("predicted_values", "").split(","))
-    return ConfigLabel(
-        value=value,
-        written=element.get("alias") or value,
-        predicted_values=tuple(item for item in listed if item),
-    )
-
-
-def _threshold(element: ElementTree.Element) -> tuple[float | None, list[str]]:
-    for attribute in ("model_score_threshold", "score_threshold"):
-        raw = element.get(attribute, "").strip()
-        if not raw:
+def _labels(element: ElementTree.Element, above: tuple[str, ...]) -> list[ConfigLabel]:
+    """The labels below an element, those of a Taxonomy with the way to them."""
+    found: list[ConfigLabel] = []
+    for child in element:
+        if not isinstance(child.tag, str):
             continue
-        try:
-            threshold = float(raw)
-        except ValueError:
-            threshold = -1.0
-        if 0 <= threshold <= 1:
-            return threshold, []
-        return None, [f"{attribute}={raw!r} is no number from 0 to 1; MODEL_SCORE_THRESHOLD is used instead"]
-    return None, []
+        value = child.get("value", "") if child.tag.lower() in _LABEL_TAGS else ""
+        path = above
+        if value:
+            written = child.get("alias") or value
+            path = (*above, written)
+            index = child.get("model_index", "").strip()
+            found.append(
+                ConfigLabel(
+                    value=value,
+                    written=written,
+                    path=path,
+                    predicted_values=tuple(_split(child.get("predicted_values", ""))),
+                    point=int(index) if index.isdigit() and len(index) < 6 else None,
+                )
+            )
+        found += _labels(child, path)
+    return found
 
 
-def image_reference(value: str, data: Mapping[str, Any]) -> str:
-    """What a task's data names as the image of an `<Image value="…">`: an address, or a path within Label Studio.
+def _with_labels_of_the_source(control: ControlTag, controls: Sequence[ControlTag]) -> ControlTag:
+    """A `<VideoRectangle>` is labelled by the `<Labels>` on the same video."""
+    labels = [
+        label
+        for other in controls
+        if other.kind == "labels" and other.source == control.source
+        for label in other.labels
+    ]
+    return replace(control, labels=(*control.labels, *labels))
+
+
+def _split(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def framerate_of(source: Source, data: Mapping[str, Any]) -> float:
+    """Frames a second, as Label Studio counts them for this task. Raises SenderError."""
+    raw: Any = source.framerate
+    if not raw:
+        return _FRAMERATE
+    if raw.startswith("$"):
+        raw = _looked_up(raw[1:], data)
+    try:
+        rate = float(raw)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not (math.isfinite(rate) and 0 < rate <= 1000):
+        raise SenderError(
+            f"framerate={raw!r} of <Video name={source.name!r}> is no number of frames a second"
+        )
+    return rate
+
+
+def media_references(source: Source, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a task's data names for a source: one address, or those of a `valueList`. Raises SenderError."""
+    if not source.several:
+        return (media_reference(source.value, data),)
+    found = _value(source.value, data)
+    pages = found.split(",") if isinstance(found, str) else found
+    if not isinstance(pages, list) or not pages:
+        raise SenderError(f"the task's data {source.value[1:]!r} is no list of addresses")
+    return tuple(_address(page, f"{source.value[1:]}[{index}]") for index, page in enumerate(pages))
+
+
+def media_reference(value: str, data: Mapping[str, Any]) -> str:
+    """What a task's data names for a `value="…"`: an address, or a path within Label Studio.
 
     `value` may hold `$key`, `$key.inner[0]` and text around it, as Label Studio allows. Raises SenderError naming
     the missing key and the keys that are there."""
-    if not value.startswith("$") and "$" not in value:
+    if "$" not in value:
         return value
+    return _address(_value(value, data), value[1:])
+
+
+def _value(value: str, data: Mapping[str, Any]) -> Any:
     if value[1:] in data:
-        found = data[value[1:]]
-    elif set(data) == {UNNAMED_KEY}:
-        found = data[UNNAMED_KEY]
-    elif re.fullmatch(r"\$[\w.\[\]]+", value):
-        found = _looked_up(value[1:], data)
-    else:
-        found = re.sub(r"\$([\w.\[\]]+)", lambda match: str(_looked_up(match[1], data)), value)
-    if not isinstance(found, str) or not found.strip():
-        what = (
-            "is empty"
-            if found in ("", None)
-            else f"is a {type(found).__name__}, not the address of one image"
-        )
-        raise SenderError(f"the task's data {value[1:]!r} {what}")
-    return found.strip()
+        return data[value[1:]]
+    if set(data) == {UNNAMED_KEY}:
+        return data[UNNAMED_KEY]
+    if re.fullmatch(r"\$[\w.\[\]]+", value):
+        return _looked_up(value[1:], data)
+    return re.sub(r"\$([\w.\[\]]+)", lambda match: str(_looked_up(match[1], data)), value)
+
+
+def _address(found: Any, what: str) -> str:
+    if isinstance(found, str) and found.strip():
+        return found.strip()
+    told = "is empty" if found in ("", None) else f"is a {type(found).__name__}, not the address of one file"
+    raise SenderError(f"the task's data {what!r} {told}")
 
 
 def _looked_up(path: str, data: Mapping[str, Any]) -> Any:

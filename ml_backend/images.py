@@ -6,9 +6,11 @@ redirects. Every fetch ends after a time and a size.
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,12 +46,18 @@ class Images(Protocol):
     def load(self, reference: str, *, task_id: int | None = None) -> LoadedImage:
         """Raises TaskProblem."""
 
+    def video(self, reference: str, *, task_id: int | None = None) -> AbstractContextManager[Path]:
+        """A file with the video, for as long as it is needed. Raises TaskProblem on entering."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
+    """For one file. `settings`: what the names of the settings that say so begin with."""
+
     timeout_s: float
     max_bytes: int
     max_pixels: int
+    settings: str = "IMAGE"
 
 
 class ImageLoader:
@@ -63,6 +71,7 @@ class ImageLoader:
         label_studio_url: str,
         api_key: str | None,
         limits: Limits,
+        video_limits: Limits | None = None,
         open_bucket: Callable[[str], ObjectStore],
         document_root: Path | None = None,
         http: httpx.Client | None = None,
@@ -70,6 +79,7 @@ class ImageLoader:
     ) -> None:
         self._url = label_studio_url
         self._limits = limits
+        self._video_limits = video_limits or limits
         self._open_bucket = open_bucket
         self._document_root = document_root
         self._http = http or httpx.Client(follow_redirects=False)
@@ -80,22 +90,35 @@ class ImageLoader:
 
     def load(self, reference: str, *, task_id: int | None = None) -> LoadedImage:
         """The image as displayed, RGB. Raises TaskProblem saying which image, what is wrong, and what to do."""
-        place = locate(
+        body = self._fetch(self._place(reference, task_id), self._limits)
+        return decode(body, max_pixels=self._limits.max_pixels, what=shown(reference))
+
+    @contextmanager
+    def video(self, reference: str, *, task_id: int | None = None) -> Iterator[Path]:
+        """A file with the video, removed afterwards. Raises TaskProblem on entering."""
+        body = self._fetch(self._place(reference, task_id), self._video_limits)
+        with tempfile.NamedTemporaryFile(prefix="ml-backend-", suffix=".video") as file:
+            file.write(body)
+            file.flush()
+            del body  # it is on disk now, and may be large
+            yield Path(file.name)
+
+    def _place(self, reference: str, task_id: int | None) -> Place:
+        return locate(
             reference, label_studio_url=self._url, task_id=task_id, document_root=self._document_root
         )
-        return decode(self._fetch(place), max_pixels=self._limits.max_pixels, what=shown(reference))
 
-    def _fetch(self, place: Place) -> bytes:
+    def _fetch(self, place: Place, limits: Limits) -> bytes:
         if isinstance(place, Web):
-            return self._from_web(place.url)
+            return self._from_web(place.url, limits)
         if isinstance(place, InBucket):
-            return self._from_bucket(place)
+            return self._from_bucket(place, limits)
         if isinstance(place, OnDisk):
-            return self._from_disk(place.path)
+            return self._from_disk(place.path, limits)
         assert isinstance(place, Inline)
         return place.body
 
-    def _from_bucket(self, place: InBucket) -> bytes:
+    def _from_bucket(self, place: InBucket, limits: Limits) -> bytes:
         what = f"s3://{place.bucket}/{place.key}"
         with self._stores_lock:
             if place.bucket not in self._stores:
@@ -105,7 +128,7 @@ class ImageLoader:
             info = store.head(place.key)
             if info is None:
                 raise NotFound(f"there is no object {what}")
-            self._check_size(what, info.size_bytes)
+            self._check_size(what, info.size_bytes, limits)
             return store.get(place.key)
         except TaskProblem:
             raise
@@ -116,28 +139,28 @@ class ImageLoader:
                 "unreachable" if error.retryable else "refused", f"{what}: {error}", passing=True
             ) from error
 
-    def _from_disk(self, path: Path) -> bytes:
+    def _from_disk(self, path: Path, limits: Limits) -> bytes:
         try:
-            self._check_size(path.name, path.stat().st_size)
+            self._check_size(path.name, path.stat().st_size, limits)
             return path.read_bytes()
         except OSError as error:
             raise TaskProblem("missing", f"local file {path.name!r}: {error.strerror}") from error
 
-    def _check_size(self, what: str, size_bytes: int) -> None:
-        if size_bytes > self._limits.max_bytes:
+    def _check_size(self, what: str, size_bytes: int, limits: Limits) -> None:
+        if size_bytes > limits.max_bytes:
             raise TaskProblem(
                 "too_large",
-                f"{what} has {size_bytes / MIB:.1f} MiB; {self._limits.max_bytes / MIB:g} at most",
-                hint="reduce it, or raise IMAGE_MAX_MIB",
+                f"{what} has {size_bytes / MIB:.1f} MiB; {limits.max_bytes / MIB:g} at most",
+                hint=f"reduce it, or raise {limits.settings}_MAX_MIB",
             )
 
-    def _from_web(self, url: str) -> bytes:
-        deadline = self._clock() + self._limits.timeout_s
+    def _from_web(self, url: str, limits: Limits) -> bytes:
+        deadline = self._clock() + limits.timeout_s
         what = shown(url)
         try:
-            return self._following(url, what, deadline)
+            return self._following(url, what, deadline, limits)
         except httpx.TimeoutException as error:
-            raise self._too_slow(what) from error
+            raise self._too_slow(what, limits) from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise TaskProblem(
                 "unreachable",
@@ -146,7 +169,7 @@ class ImageLoader:
                 passing=True,
             ) from error
 
-    def _following(self, url: str, what: str, deadline: float) -> bytes:
+    def _following(self, url: str, what: str, deadline: float, limits: Limits) -> bytes:
         asked_again = False
         hops = 0
         while hops <= _MAX_REDIRECTS:
@@ -173,7 +196,7 @@ class ImageLoader:
                     hops += 1
                     continue
                 self._check_status(what, answer.status_code, ours=ours)
-                return self._body(answer, what, deadline)
+                return self._body(answer, what, deadline, limits)
         raise TaskProblem("address", f"{what} redirects more than {_MAX_REDIRECTS} times")
 
     def _check_status(self, what: str, status: int, *, ours: bool) -> None:
@@ -188,25 +211,25 @@ class ImageLoader:
             raise TaskProblem("unreachable", f"{what}: answered {status}", passing=True)
         raise TaskProblem("missing", f"{what}: answered {status}")
 
-    def _body(self, answer: httpx.Response, what: str, deadline: float) -> bytes:
+    def _body(self, answer: httpx.Response, what: str, deadline: float, limits: Limits) -> bytes:
         told = answer.headers.get("content-length", "")
         if told.isdigit():
-            self._check_size(what, int(told))
+            self._check_size(what, int(told), limits)
         pieces: list[bytes] = []
         size = 0
         for piece in answer.iter_bytes():
             size += len(piece)
-            self._check_size(what, size)
+            self._check_size(what, size, limits)
             if self._clock() > deadline:
-                raise self._too_slow(what)
+                raise self._too_slow(what, limits)
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _too_slow(self, what: str) -> TaskProblem:
+    def _too_slow(self, what: str, limits: Limits) -> TaskProblem:
         return TaskProblem(
             "unreachable",
-            f"{what}: not read within {self._limits.timeout_s:g} s",
-            hint="raise IMAGE_TIMEOUT_S if the server is just slow",
+            f"{what}: not read within {limits.timeout_s:g} s",
+            hint=f"raise {limits.settings}_TIMEOUT_S if the server is just slow",
             passing=True,
         )
 

@@ -107,6 +107,21 @@ class Models:
         """The model if it is loaded already; never waits."""
         return self._detectors.get(weights.digest)
 
+    def prefetch(self, weights: Weights) -> None:
+        """Begin to load a model that a labeling config names, so that it is there when tasks come; never waits."""
+        with self._changed:
+            is_default = self._weights is not None and weights.digest == self._weights.digest
+            if is_default or weights.digest in self._detectors or weights.digest in self._loading:
+                return
+
+        def load() -> None:
+            try:
+                self.detector(weights, wait_s=0)
+            except Exception as error:
+                log.warning("model %s cannot be used: %s", weights.name, error)
+
+        threading.Thread(target=load, name="model-prefetch", daemon=True).start()
+
     def _forget_oldest(self) -> None:
         default = self._weights.digest if self._weights else None
         for digest in [digest for digest in self._detectors if digest != default][:-_KEPT_MODELS]:

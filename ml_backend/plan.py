@@ -5,27 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from bridge.errors import BridgeError
 from ml_backend.config import ControlTag, parse_config
 from ml_backend.controls import CONTROLS
 from ml_backend.controls.base import ControlType
-from ml_backend.detectors import Detector
-from ml_backend.labels import LabelMap, how_to_match, match_labels
+from ml_backend.controls.keypoint_labels import KEYPOINT_LABELS, parent_of
 from ml_backend.weights import Weights
 
-_FORMAT = 1  # raised when the same weights and config give other regions because our code changed
+_FORMAT = 2  # raised when the same weights and config give other regions because our code changed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """One control that a model may fill."""
+    """One control that a model may fill. `parent`: the control that holds the rectangles round its key points."""
 
     control: ControlTag
     kind: ControlType
     weights: Weights
     threshold: float
+    parent: ControlTag | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,34 +45,58 @@ def make_plan(
     What keeps a control from being used is in `problems`."""
     planned: list[Planned] = []
     problems: list[str] = []
-    for control in parse_config(label_config):
+    controls = parse_config(label_config)
+    wanted = [control for control in controls if not control.skip]
+    parents = {
+        control: parent_of(control, controls)
+        for control in wanted
+        if control.kind == KEYPOINT_LABELS.tag.lower()
+    }
+    for control in wanted:
         problems += control.problems
         kind = CONTROLS.get(control.kind)
-        if kind is None:
+        if kind is None or kind.media != control.source.media or control in parents.values():
             continue
-        where = f"{control.tag} {control.name!r}"
+        if control.per_region:
+            problems.append(f'{control.where} is left to people: it is perRegion="true"')
+            continue
         if not control.labels:
+            place = kind.labels_from or "it"
             problems.append(
-                f"{where} has no <{kind.label_tag} value=…> in the labeling config to choose from"
+                f"{control.where} has no <{kind.label_tag} value=…> to choose from: "
+                f"the labeling config must have them in {place}"
             )
             continue
         try:
-            weights = named(control.model_path) if control.model_path else default
+            weights = named(control.asked.model_path) if control.asked.model_path else default
         except BridgeError as error:
-            problems.append(f"{where}: {error}")
+            problems.append(f"{control.where}: {error}")
             continue
-        level = threshold if control.threshold is None else control.threshold
-        planned.append(Planned(control=control, kind=kind, weights=weights, threshold=level))
-    if not planned:
-        tags = ", ".join(f"<{kind.tag}>" for kind in CONTROLS.values())
-        problems.append(
-            f"the labeling config has no control on an <Image> that we can fill; those are: {tags}"
+        planned.append(
+            Planned(
+                control=control,
+                kind=kind,
+                weights=weights,
+                threshold=_level(control, kind, threshold),
+                parent=parents.get(control),
+            )
         )
+    if not planned:
+        tags = ", ".join(f"<{kind.tag}> on <{kind.media.capitalize()}>" for kind in CONTROLS.values())
+        problems.append(f"the labeling config has no control that we can fill; those are: {tags}")
     return Plan(
         planned=tuple(planned),
         model_version=version_of(planned, default=default, threshold=threshold),
         problems=tuple(problems),
     )
+
+
+def _level(control: ControlTag, kind: ControlType, threshold: float) -> float:
+    """The score regions need. Where a control has a level of its own, model_score_threshold is no part of it: a track
+    is dropped by its best score, not a frame by its own."""
+    if kind.default_conf is None:
+        return control.asked.level(threshold)
+    return kind.default_conf if control.asked.conf is None else control.asked.conf
 
 
 def version_of(planned: Sequence[Planned], *, default: Weights, threshold: float) -> str:
@@ -85,9 +109,10 @@ def version_of(planned: Sequence[Planned], *, default: Weights, threshold: float
         _FORMAT,
         [
             [
-                *(item.control.kind, item.control.name, item.control.to_name, item.control.image_value),
-                *(item.control.choice, item.threshold, item.weights.digest),
-                [[label.value, label.written, label.predicted_values] for label in item.control.labels],
+                *(item.control.kind, item.control.name, astuple(item.control.source)),
+                *(item.control.asked.settled(), item.threshold, item.weights.digest),
+                [astuple(label) for label in item.control.labels],
+                [item.parent.name, [astuple(label) for label in item.parent.labels]] if item.parent else None,
             ]
             for item in planned
         ],
@@ -95,26 +120,6 @@ def version_of(planned: Sequence[Planned], *, default: Weights, threshold: float
     names = "+".join(weights.name[:40] for weights in used)
     digests = used[0].digest if len(used) == 1 else _digest([weights.digest for weights in used])
     return f"{names}.{digests[:8]}.t{','.join(f'{level:g}' for level in levels)}.m{_digest(mapping)[:8]}"
-
-
-def label_map(item: Planned, detector: Detector) -> LabelMap:
-    """How the classes of a loaded model become the control's labels. An unusable control has an empty map."""
-    where = f"{item.control.tag} {item.control.name!r}"
-    if detector.task not in item.kind.model_tasks:
-        wanted = " or ".join(item.kind.model_tasks)
-        problem = (
-            f"{where} stays empty: it needs a model for {wanted}, and {item.weights.name} is one for "
-            f'{detector.task}. Name another with model_path="…", or write model_skip="true"'
-        )
-        return LabelMap(label_of={}, problems=(problem,))
-    labels = item.control.labels
-    found = match_labels(labels, detector.class_names)
-    problems = [f"{where}: {problem}" for problem in found.problems]
-    if not found.label_of:
-        problems.append(
-            f"{where} stays empty: {how_to_match(labels, detector.class_names, tag=item.kind.label_tag)}"
-        )
-    return LabelMap(label_of=found.label_of, problems=tuple(problems))
 
 
 def _digest(value: object) -> str:

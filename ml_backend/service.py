@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.errors import Unavailable
+from ml_backend.fit import control_for, fit
 from ml_backend.inference_log import InferenceLog, inference_records
 from ml_backend.metrics import Metrics
 from ml_backend.models import Models
-from ml_backend.plan import Plan, label_map, make_plan
+from ml_backend.plan import Plan, make_plan
 from ml_backend.predict import Predictor, TaskResult
 from ml_backend.protocol import PredictRequest, SetupRequest, predictions
 
@@ -65,13 +66,15 @@ class Backend:
     def setup(self, request: SetupRequest) -> dict[str, Any]:
         """`model_version`, equal to that of every prediction for this config, and what is wrong with the config.
 
-        Loads nothing. Raises Unavailable when the weights are missing or broken, SenderError when the config is no XML."""
+        Waits for no model: what only a model tells is missing until it is loaded. Raises Unavailable when the weights are missing or broken, SenderError when the config is no XML."""
         plan = self._plan(request.label_config, wait_s=_SETUP_WAIT_S)
-        problems = list(plan.problems)
+        problems = [*plan.problems, *self._what_would_fit(plan)]
         for item in plan.planned:
             detector = self._models.loaded(item.weights)
-            if detector is not None:
-                problems += label_map(item, detector).problems
+            if detector is None:
+                self._models.prefetch(item.weights)
+            else:
+                problems += fit(item, detector)[1]
         self._say(problems, request.project)
         self._remember(plan.model_version)
         return {"model_version": plan.model_version, "warnings": problems}
@@ -99,6 +102,7 @@ class Backend:
         deadline = started + self._limits.budget_s
         plan = self._plan(request.label_config, wait_s=self._limits.budget_s)
         results, problems = self._predictor.predict(request.tasks, plan, deadline=deadline)
+        problems += self._what_would_fit(plan)
         seconds = self._clock() - started
         self._say(problems, request.project)
         self._remember(plan.model_version)
@@ -112,6 +116,17 @@ class Backend:
             threshold=self._limits.threshold,
             named=self._models.named_weights,
         )
+
+    def _what_would_fit(self, plan: Plan) -> list[str]:
+        """For a config without a control for us: the default model's classes, and a control to write."""
+        if plan.planned:
+            return []
+        weights = self._models.default_weights(wait_s=0)
+        detector = self._models.loaded(weights)
+        if detector is None:
+            return []
+        told = control_for(detector.task, detector.class_names)
+        return [f"the model {weights.name} is one for {detector.task}. {told}"] if told else []
 
     def _report(
         self, request: PredictRequest, plan: Plan, results: Sequence[TaskResult], seconds: float

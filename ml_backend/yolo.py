@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import defaultdict, deque
 from collections.abc import MutableMapping, Sequence
@@ -12,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from bridge.errors import Corrupt
-from bridge.shapes import PixelBox
-from ml_backend.detectors import Found, FoundBox
+from ml_backend.detectors import Found, Look
+from ml_backend.results import found_of
 
 _BATCH = 8  # images in one forward pass
 _DEFAULT_IMGSZ = {"classify": 224}
@@ -59,21 +58,34 @@ class YoloDetector:
         self._names = {int(index): str(name) for index, name in names.items()}
         told = self._model.overrides.get("imgsz")
         self._imgsz = told if told else _DEFAULT_IMGSZ.get(self.task, 640)
+        self._point_names = _point_names(self._model.model)
         self._turns = _Turns()
         # The first call is seconds slower than the others, and tells whether the model works at all.
-        self.predict([Image.new("RGB", (64, 64))], threshold=0.5)
+        self.predict([Image.new("RGB", (64, 64))], look=Look(conf=0.5))
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(self._names.values())
+        return tuple(self._names[index] for index in sorted(self._names))
 
-    def predict(self, images: Sequence[Image.Image], *, threshold: float) -> list[Found]:
+    @property
+    def point_names(self) -> tuple[str, ...]:
+        return self._point_names
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        import torch
+
+        graphics = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        return ("cpu", *graphics, *(("mps",) if torch.backends.mps.is_available() else ()))
+
+    def predict(self, images: Sequence[Image.Image], *, look: Look) -> list[Found]:
         """One Found per image, in order. Images of one size go through the model together.
 
         Only those of one size: in a mixed batch the padding, and with it the result, would depend on the others."""
         by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             by_size[image.size].append(index)
+        options = self._options(look)
         found: dict[int, Found] = {}
         for indexes in by_size.values():
             for start in range(0, len(indexes), _BATCH):
@@ -81,31 +93,24 @@ class YoloDetector:
                 # The turn is given back between batches: someone opening one task need not wait for a hundred.
                 with self._turns:
                     results = self._model.predict(
-                        [images[index] for index in batch],
-                        # ultralytics would otherwise drop what is below 0.25 before we see it.
-                        conf=threshold,
-                        imgsz=self._imgsz,
-                        verbose=False,
-                        save=False,
+                        [images[index] for index in batch], verbose=False, save=False, **options
                     )
                 for index, result in zip(batch, results, strict=True):
-                    found[index] = self._found(result)
+                    found[index] = found_of(result, self._names)
         return [found[index] for index in range(len(images))]
 
-    def _found(self, result: Any) -> Found:
-        if result.probs is not None:
-            scores = result.probs.data.tolist()
-            return Found(class_scores=tuple((self._names[index], float(s)) for index, s in enumerate(scores)))
-        boxes = []
-        if result.boxes is not None:
-            for corners, kind, score in zip(
-                result.boxes.xyxy.tolist(), result.boxes.cls.tolist(), result.boxes.conf.tolist(), strict=True
-            ):
-                if math.isfinite(score):
-                    x0, y0, x1, y1 = corners
-                    box = PixelBox(x0=x0, y0=y0, x1=x1, y1=y1)
-                    boxes.append(FoundBox(name=self._names[int(kind)], score=float(score), box=box))
-        return Found(boxes=tuple(boxes))
+    def _options(self, look: Look) -> dict[str, Any]:
+        """ultralytics' words. `conf` is always said: it would otherwise drop what is below 0.25 before we see it."""
+        numbers = {name: index for index, name in self._names.items()}
+        wanted: dict[str, Any] = {
+            "conf": look.conf,
+            "imgsz": look.imgsz or self._imgsz,
+            "iou": look.iou,
+            "max_det": look.max_det,
+            "device": look.device,
+            "classes": None if look.classes is None else [numbers[name] for name in look.classes],
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
 
 
 class _Turns:
@@ -133,3 +138,13 @@ class _Turns:
                 self._waiting.popleft().release()
             else:
                 self._taken = False
+
+
+def _point_names(network: Any) -> tuple[str, ...]:
+    """The key points of a pose network by number; ultralytics keeps names by class, if its data set gave any."""
+    shape = getattr(network, "kpt_shape", None)
+    if not shape:
+        return ()
+    named: Any = getattr(network, "kpt_names", None) or {}
+    names: list[Any] = next(iter(named.values()), []) if isinstance(named, dict) else []
+    return tuple(str(names[index]) if index < len(names) else "" for index in range(int(shape[0])))

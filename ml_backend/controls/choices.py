@@ -6,35 +6,34 @@ threshold. `"multiple"`: every one that does.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-
-from ml_backend.config import ControlTag
-from ml_backend.controls.base import ControlType, Region, region
-from ml_backend.decode import LoadedImage
+from ml_backend.controls.base import ControlType, Region, Target, always
 from ml_backend.detectors import Found
+from ml_backend.labels import ConfigLabel
 
 
-def to_regions(
-    found: Found,
-    *,
-    control: ControlTag,
-    label_of: Mapping[str, str],
-    threshold: float,
-    loaded: LoadedImage,
-    new_id: Callable[[], str],
-) -> list[Region]:
-    """No region, or one. Several classes of one choice count as its best; the score is the mean of the choices'."""
-    best: dict[str, float] = {}
-    for name, score in found.class_scores:
-        if name in label_of and math.isfinite(score) and score >= threshold:
-            best[label_of[name]] = max(score, best.get(label_of[name], 0.0))
-    ranked = sorted(best, key=lambda choice: -best[choice])
-    chosen = ranked if control.choice == "multiple" else ranked[:1]
+def to_regions(found: Found, target: Target) -> list[Region]:
+    """No region, or one. The score is the mean of the choices'."""
+    chosen = best_labels(found, target)[: None if target.control.asked.choice == "multiple" else 1]
     if not chosen:
         return []
-    score = sum(best[choice] for choice in chosen) / len(chosen)
-    return [region(control, loaded, new_id, type="choices", value={"choices": chosen}, score=score)]
+    value = {"choices": [label.written for label, _ in chosen]}
+    return [target.region(type="choices", value=value, score=mean(chosen))]
 
 
-CHOICES = ControlType(tag="Choices", label_tag="Choice", model_tasks=("classify",), to_regions=to_regions)
+def best_labels(found: Found, target: Target) -> list[tuple[ConfigLabel, float]]:
+    """The labels that reach the threshold, best first. Several classes of one label count as its best."""
+    best: dict[ConfigLabel, float] = {}
+    for name, score in found.class_scores:
+        label = target.labels.label_of.get(name)
+        if label is not None and score >= target.threshold:
+            best[label] = max(score, best.get(label, 0.0))
+    return sorted(best.items(), key=lambda item: -item[1])
+
+
+def mean(chosen: list[tuple[ConfigLabel, float]]) -> float:
+    return sum(score for _, score in chosen) / len(chosen)
+
+
+CHOICES = ControlType(
+    tag="Choices", label_tag="Choice", model_tasks=always("classify"), to_regions=to_regions
+)

@@ -13,10 +13,12 @@ from bridge.shapes import (
     PixelBox,
     YoloBox,
     clamped,
+    corners_of,
     iou,
     percent_from_pixels,
     percent_from_yolo,
     pixels_from_percent,
+    rotated_from_corners,
     yolo_from_percent,
 )
 
@@ -115,3 +117,28 @@ def test_iou_is_shared_over_joint_area() -> None:
     assert iou(a, PixelBox(x0=5, y0=0, x1=15, y1=10)) == pytest.approx(1 / 3)
     assert iou(a, PixelBox(x0=10, y0=0, x1=20, y1=10)) == 0
     assert iou(a, PixelBox(x0=3, y0=3, x1=3, y1=3)) == 0
+
+
+@given(
+    centre=st.tuples(st.floats(100, 300), st.floats(100, 200)),
+    long=st.floats(2, 80),
+    wide=st.floats(2, 80),
+    turn=st.floats(0, 360),
+)
+def test_a_turned_rectangle_keeps_its_corners(
+    centre: tuple[float, float], long: float, wide: float, turn: float
+) -> None:
+    size = (400, 300)
+    angle = math.radians(turn)
+    corners = [
+        (
+            centre[0] + x * math.cos(angle) - y * math.sin(angle),
+            centre[1] + x * math.sin(angle) + y * math.cos(angle),
+        )
+        for x, y in ((-long, -wide), (long, -wide), (long, wide), (-long, wide))
+    ]
+    box = rotated_from_corners(corners, size)
+    assert box is not None
+    assert all(0 <= number <= 100 for number in (box.x, box.y, box.width, box.height))
+    back = corners_of(box, size)
+    assert all(min(math.dist(one, other) for other in back) < 0.01 for one in corners)

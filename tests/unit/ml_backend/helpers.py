@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bridge.settings import MlBackendSettings
 from bridge.shapes import PixelBox
 from ml_backend.app import create_app
 from ml_backend.decode import LoadedImage
-from ml_backend.detectors import Detector, Found, FoundBox
+from ml_backend.detectors import Detector, Found, FoundBox, Look
 from ml_backend.models import Models
 from ml_backend.problems import TaskProblem
 from ml_backend.weights import Weights
@@ -60,22 +61,25 @@ class FakeDetector:
         *,
         task: str = "detect",
         class_names: Sequence[str] = ("circle", "square"),
+        point_names: Sequence[str] = (),
         per_width: Mapping[int, Found | Exception] | None = None,
         gate: threading.Event | None = None,
     ) -> None:
         self.task = task
         self.class_names = tuple(class_names)
+        self.point_names = tuple(point_names)
+        self.devices = ("cpu",)
         self._found = found or Found(boxes=(a_box(),))
         self._per_width = per_width or {}
         self._gate = gate
         self.batches: list[int] = []
-        self.thresholds: list[float] = []
+        self.looks: list[Look] = []
 
-    def predict(self, images: Sequence[Image.Image], *, threshold: float) -> list[Found]:
+    def predict(self, images: Sequence[Image.Image], *, look: Look) -> list[Found]:
         if self._gate is not None:
             assert self._gate.wait(10)
         self.batches.append(len(images))
-        self.thresholds.append(threshold)
+        self.looks.append(look)
         answers = [self._per_width.get(image.width, self._found) for image in images]
         for answer in answers:
             if isinstance(answer, Exception):
@@ -89,6 +93,14 @@ class FakeImages:
     def __init__(self, known: Mapping[str, LoadedImage | Exception] | None = None) -> None:
         self._known = known or {}
         self.asked: list[str] = []
+
+    @contextmanager
+    def video(self, reference: str, *, task_id: int | None = None) -> Iterator[Path]:
+        self.asked.append(reference)
+        found = self._known.get(reference)
+        if isinstance(found, Exception):
+            raise found
+        yield Path(reference)
 
     def load(self, reference: str, *, task_id: int | None = None) -> LoadedImage:
         self.asked.append(reference)

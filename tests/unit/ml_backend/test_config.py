@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.errors import SenderError
-from ml_backend.config import image_reference, parse_config
+from ml_backend.config import media_reference, parse_config
 from ml_backend.labels import ConfigLabel
 
 
@@ -15,16 +15,16 @@ def test_a_control_is_read_with_its_labels_and_attributes() -> None:
         ' model_path="sub/x.pt"><Label value="A" predicted_values="a, b,"/><Label value="B" alias="b1"/>'
         "</RectangleLabels></View>"
     )
-    assert (control.kind, control.name, control.to_name, control.image_value) == (
+    assert (control.kind, control.name, control.to_name, control.source.value) == (
         "rectanglelabels",
         "r",
         "i",
         "$photo",
     )
-    assert (control.threshold, control.model_path) == (0.1, "sub/x.pt")
+    assert (control.asked.threshold, control.asked.model_path) == (0.1, "sub/x.pt")
     assert control.labels == (
-        ConfigLabel(value="A", written="A", predicted_values=("a", "b")),
-        ConfigLabel(value="B", written="b1"),
+        ConfigLabel(value="A", written="A", path=("A",), predicted_values=("a", "b")),
+        ConfigLabel(value="B", written="b1", path=("b1",)),
     )
 
 
@@ -33,7 +33,6 @@ def test_a_control_is_read_with_its_labels_and_attributes() -> None:
     [
         '<RectangleLabels name="r" toName="t"><Label value="A"/></RectangleLabels>',  # on a text
         '<RectangleLabels name="r" toName="nowhere"><Label value="A"/></RectangleLabels>',
-        '<RectangleLabels name="r" toName="i" model_skip="True"><Label value="A"/></RectangleLabels>',
         '<RectangleLabels toName="i"><Label value="A"/></RectangleLabels>',  # without a name no region can refer to it
         "<!-- a comment -->",
     ],
@@ -53,7 +52,7 @@ def test_an_unreadable_threshold_is_named_and_left_out() -> None:
     [control] = parse_config(
         '<View><Image name="i" value="$i"/><Choices name="c" toName="i" score_threshold="high"><Choice value="A"/></Choices></View>'
     )
-    assert control.threshold is None
+    assert control.asked.threshold is None
     assert "score_threshold='high'" in control.problems[0]
 
 
@@ -86,7 +85,7 @@ def test_an_empty_config_has_no_controls() -> None:
     ],
 )
 def test_the_image_of_a_task_is_found(value: str, data: dict[str, object], expected: str) -> None:
-    assert image_reference(value, data) == expected
+    assert media_reference(value, data) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,4 +101,4 @@ def test_the_image_of_a_task_is_found(value: str, data: dict[str, object], expec
 )
 def test_a_task_without_its_image_says_what_it_has(data: dict[str, object], said: str) -> None:
     with pytest.raises(SenderError, match=said):
-        image_reference("$image", data)
+        media_reference("$image", data)

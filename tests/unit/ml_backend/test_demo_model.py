@@ -13,6 +13,7 @@ from PIL import Image
 from bridge.errors import Corrupt
 from bridge.shapes import PixelBox, iou
 from demo.pictures import LABELS, Picture, draw_picture
+from ml_backend.detectors import Look
 from ml_backend.yolo import YoloDetector, keep_ultralytics_to_itself
 
 pytestmark = [
@@ -38,7 +39,7 @@ def quiet(folder: Path) -> dict[str, str]:
 
 
 def found_share(detector: YoloDetector, pictures: list[Picture]) -> float:
-    seen = detector.predict([picture.image for picture in pictures], threshold=0.5)
+    seen = detector.predict([picture.image for picture in pictures], look=Look(conf=0.5))
     hits = [
         any(
             box.name == label and iou(box.box, PixelBox(x0=x0, y0=y0, x1=x1, y1=y1)) > 0.8
@@ -66,8 +67,8 @@ def test_a_picture_is_seen_the_same_alone_and_among_others(detector: YoloDetecto
         draw_picture(SEEDS[1], (480, 640)).image,
         draw_picture(SEEDS[2]).image,
     ]
-    together = detector.predict(pictures, threshold=0.5)
-    alone = [detector.predict([picture], threshold=0.5)[0] for picture in pictures]
+    together = detector.predict(pictures, look=Look(conf=0.5))
+    alone = [detector.predict([picture], look=Look(conf=0.5))[0] for picture in pictures]
     for one, other in zip(together, alone, strict=True):
         assert [box.name for box in one.boxes] == [box.name for box in other.boxes]
         for a, b in zip(one.boxes, other.boxes, strict=True):
@@ -78,18 +79,18 @@ def test_a_picture_is_seen_the_same_alone_and_among_others(detector: YoloDetecto
 def test_a_low_threshold_shows_more(detector: YoloDetector) -> None:
     """ultralytics' own default of 0.25 would hide what is below it."""
     picture = draw_picture(SEEDS[0]).image
-    [few], [many] = (detector.predict([picture], threshold=level) for level in (0.5, 0.001))
+    [few], [many] = (detector.predict([picture], look=Look(conf=level)) for level in (0.5, 0.001))
     assert len(many.boxes) > len(few.boxes)
     assert min(box.score for box in many.boxes) < 0.25
 
 
 def test_many_threads_get_what_one_gets(detector: YoloDetector) -> None:
     pictures = [draw_picture(seed).image for seed in SEEDS[:4]]
-    expected = [len(detector.predict([picture], threshold=0.5)[0].boxes) for picture in pictures]
+    expected = [len(detector.predict([picture], look=Look(conf=0.5))[0].boxes) for picture in pictures]
     got: dict[int, int] = {}
 
     def look(index: int) -> None:
-        got[index] = len(detector.predict([pictures[index]], threshold=0.5)[0].boxes)
+        got[index] = len(detector.predict([pictures[index]], look=Look(conf=0.5))[0].boxes)
 
     threads = [threading.Thread(target=look, args=(index,)) for index in range(4)]
     for thread in threads:
@@ -100,8 +101,8 @@ def test_many_threads_get_what_one_gets(detector: YoloDetector) -> None:
 
 
 def test_an_empty_picture_has_no_boxes(detector: YoloDetector) -> None:
-    assert detector.predict([Image.new("RGB", (640, 480), "grey")], threshold=0.5)[0].boxes == ()
-    assert detector.predict([], threshold=0.5) == []
+    assert detector.predict([Image.new("RGB", (640, 480), "grey")], look=Look(conf=0.5))[0].boxes == ()
+    assert detector.predict([], look=Look(conf=0.5)) == []
 
 
 @pytest.mark.parametrize("size", [0, 10, 5_000, 100_000])

@@ -245,3 +245,27 @@ def test_a_local_file_is_read_within_the_limits(tmp_path: Path) -> None:
     assert images.load("/data/local-files/?d=a.png").width == 30
     assert failure(images, "/data/local-files/?d=large.png").reason == "too_large"
     assert failure(images, "/data/local-files/?d=none.png").reason == "missing"
+
+
+def test_a_video_is_a_file_for_as_long_as_it_is_needed() -> None:
+    web = Web({f"{URL}/data/upload/1/a.mp4": httpx.Response(200, content=b"frames")})
+    with loader(web).video("/data/upload/1/a.mp4", task_id=1) as path:
+        assert path.read_bytes() == b"frames"
+    assert not path.exists()
+    assert web.seen == [(f"{URL}/data/upload/1/a.mp4", f"Token {LEGACY}")]
+
+
+def test_videos_have_limits_of_their_own() -> None:
+    web = Web({"http://web.test/a": httpx.Response(200, content=b"x" * 300)})
+    images = ImageLoader(
+        label_studio_url=URL,
+        api_key=LEGACY,
+        limits=Limits(timeout_s=20, max_bytes=100, max_pixels=1_000_000),
+        video_limits=Limits(timeout_s=20, max_bytes=200, max_pixels=1_000_000, settings="VIDEO"),
+        open_bucket=lambda _bucket: MemoryStore(),
+        http=httpx.Client(transport=httpx.MockTransport(web)),
+        clock=lambda: 0.0,
+    )
+    assert "IMAGE_MAX_MIB" in str(failure(images, "http://web.test/a"))
+    with pytest.raises(TaskProblem, match="VIDEO_MAX_MIB"), images.video("http://web.test/a"):
+        pass

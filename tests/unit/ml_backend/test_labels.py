@@ -41,18 +41,18 @@ def label(value: str, *predicted: str, written: str | None = None) -> ConfigLabe
 def test_labels_match_classes(
     labels: list[ConfigLabel], classes: list[str], expected: dict[str, str]
 ) -> None:
-    assert match_labels(labels, classes).label_of == expected
+    assert match_labels(labels, classes).written() == expected
 
 
 def test_a_class_that_two_labels_claim_goes_to_the_first_and_is_reported() -> None:
     found = match_labels([label("A", "car"), label("B", "car", "bus")], ["car", "bus"])
-    assert found.label_of == {"car": "A", "bus": "B"}
+    assert found.written() == {"car": "A", "bus": "B"}
     assert found.problems == ("labels 'A' and 'B' both claim the class 'car': 'A' gets it",)
 
 
 def test_a_predicted_value_wins_over_another_label_of_that_name() -> None:
     found = match_labels([label("car"), label("Vehicle", "car")], ["car"])
-    assert found.label_of == {"car": "Vehicle"}
+    assert found.written() == {"car": "Vehicle"}
     assert len(found.problems) == 1
 
 

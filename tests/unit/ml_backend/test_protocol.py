@@ -15,7 +15,7 @@ from PIL import Image
 from bridge.errors import SettingsError
 from ml_backend.app import create_app
 from ml_backend.decode import LoadedImage
-from ml_backend.detectors import Found
+from ml_backend.detectors import Found, Look
 from tests.conftest import sample
 from tests.unit.ml_backend.helpers import (
     CONFIG,
@@ -210,7 +210,7 @@ def test_the_threshold_is_given_to_the_model() -> None:
         [task()],
         CONFIG.replace('toName="image"', 'toName="image" score_threshold="0.01"'),
     )
-    assert detector.thresholds == [0.01]
+    assert [look.conf for look in detector.looks] == [0.01]
 
 
 def test_several_controls_and_images_look_once_at_each_image() -> None:
@@ -225,7 +225,7 @@ def test_several_controls_and_images_look_once_at_each_image() -> None:
     )
     assert sorted(images.asked) == ["l", "r"]
     assert detector.batches == [2]
-    assert detector.thresholds == [0.2]
+    assert [look.conf for look in detector.looks] == [0.2]
     assert [(region["from_name"], region["to_name"]) for region in items[0]["result"]] == [("r2", "b")]
 
 
@@ -257,8 +257,12 @@ def test_a_classifier_fills_choices() -> None:
             CONFIG.replace("Circle", "Lion").replace('predicted_values="square"', ""),
             "Labels: Lion, Box. Classes: circle, square",
         ),
-        ('<View><Text name="t" value="$t"/></View>', "no control on an <Image> that we can fill"),
-        ("", "no control on an <Image>"),
+        ('<View><Text name="t" value="$t"/></View>', "no control that we can fill"),
+        (
+            '<View><Text name="t" value="$t"/></View>',
+            'Classes: circle, square. Write a control for them, for example <RectangleLabels name="label"',
+        ),
+        ("", "no control that we can fill"),
         (
             CONFIG.replace('toName="image"', 'toName="image" model_path="../../x.pt"'),
             "is no .pt file inside MODEL_ROOT",
@@ -282,7 +286,7 @@ def test_a_warning_is_logged_once_however_often_label_studio_asks(caplog: pytest
     client = ready(a_client())
     for _ in range(5):
         version(client, "<View/>")
-    assert caplog.text.count("no control on an <Image>") == 1
+    assert caplog.text.count("no control that we can fill") == 1
 
 
 @pytest.mark.parametrize("route", ["/setup", "/predict", "/webhook"])
@@ -456,9 +460,9 @@ def test_too_many_predictions_at_once_are_refused_so_that_health_and_setup_find_
 
 def test_what_is_not_begun_in_time_gets_no_result_and_the_rest_is_kept() -> None:
     class Slow(FakeDetector):
-        def predict(self, images: Any, *, threshold: float) -> list[Found]:
+        def predict(self, images: Any, *, look: Look) -> list[Found]:
             time.sleep(0.05)
-            return super().predict(images, threshold=threshold)
+            return super().predict(images, look=look)
 
     items = predict(a_client(Slow(), predict_budget_s=0.02), [task(n, f"s3://b/{n}") for n in range(40)])
     assert len(items) == 40
