@@ -15,6 +15,8 @@
     prelabels/{prelabel_id}/report.jsonl                what became of a pre-labelling job; a line a task that failed
     metrics/annotations-{sha}.jsonl                     one line an annotation: what became of its prediction
     metrics/summary.json                                a summary for each model version; names the file above; put last
+{prefix}/models/engines/{sha256 of the weights}/{engine}/{name}
+                                                        weights converted for a kind of machine; manifest.json last
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ _METRICS = re.compile(r"metrics/annotations-([0-9a-f]{16})\.jsonl")
 _EXPORT = re.compile(r"exports/([0-9a-z_-]{1,120})/([^/]+)")
 _SNAPSHOT = re.compile(r"snapshots/(\d{13})/([^/]+)")
 _RESTORE = re.compile(r"restores/([0-9a-f]{16})/order\.json")
+_ENGINE = re.compile(r"models/engines/([0-9a-f]{64})/([A-Za-z0-9._-]{1,120})/([^/]+)")
 _MEDIA = re.compile(r"media/([0-9a-f]{64})(\.[a-z0-9]{1,10})?")
 
 
@@ -89,6 +92,15 @@ class SnapshotKey:
     """One file of a snapshot; `name` has no slash."""
 
     position: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineKey:
+    """One file of converted weights. `digest`: SHA-256 of the weights; `engine`: its kind and what made it."""
+
+    digest: str
+    engine: str
     name: str
 
 
@@ -211,6 +223,21 @@ class Layout:
 def projects_prefix(prefix: str = "") -> str:
     """Everything we keep lies under this."""
     return f"{prefix}/projects/" if prefix else "projects/"
+
+
+def engine_key(key: EngineKey, prefix: str = "") -> str:
+    """Shared by all projects: it belongs to weights."""
+    return f"{prefix}/{_engine_path(key)}" if prefix else _engine_path(key)
+
+
+def _engine_path(key: EngineKey) -> str:
+    return f"models/engines/{key.digest}/{key.engine}/{key.name}"
+
+
+def parse_engine_key(key: str, prefix: str = "") -> EngineKey | None:
+    start = f"{prefix}/" if prefix else ""
+    found = _ENGINE.fullmatch(key.removeprefix(start)) if key.startswith(start) else None
+    return EngineKey(digest=found[1], engine=found[2], name=found[3]) if found else None
 
 
 def uid_of_key(key: str, prefix: str = "") -> str | None:
