@@ -9,10 +9,21 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import door, prelabel
+from benchmarks import door, drain, fold, latency, predict, prelabel, prelabel_job, restore, save, transfer
 from benchmarks.row import Row
 
-PARTS: dict[str, Callable[[], list[Row]]] = {"door": door.measure, "prelabel": prelabel.measure}
+PARTS: dict[str, Callable[[], list[Row]]] = {
+    "door": door.measure,
+    "drain": drain.measure,
+    "fold": fold.measure,
+    "latency": latency.measure,
+    "predict": predict.measure,
+    "prelabel": prelabel.measure,
+    "prelabel-job": prelabel_job.measure,
+    "restore": restore.measure,
+    "save": save.measure,
+    "transfer": transfer.measure,
+}
 REPORT = Path("bench-report.json")
 
 
@@ -27,9 +38,7 @@ def main(names: list[str]) -> int:
     for name in names or PARTS:
         for row in PARTS[name]():
             rows.append(row)
-            print(
-                f"{row.name:<34} {row.ours:9.2f} {row.unit:<10} {row.other:9.2f} {row.other_is:<52} {row.ratio:6.2f} x"
-            )
+            print(row)
     REPORT.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     print(f"the last figure: how many times better ours is; all of it in {REPORT}")
     return 0

@@ -56,6 +56,30 @@ def measured(command: Sequence[str], environment: Mapping[str, str], cwd: Path) 
     return Measured(seconds=seconds, peak_mib=sum(peaks.values()) / 1024)
 
 
+class PeakWatch:
+    """The peaks of a running process and all below it, watched until `stop`."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peaks: dict[int, int] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def peak_mib(self) -> float:
+        """All processes' own peaks added up, those that have ended included."""
+        return sum(self._peaks.copy().values()) / 1024
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.25):
+            for pid in _tree(self._pid):
+                self._peaks[pid] = max(self._peaks.get(pid, 0), _peak_kib(pid))
+
+
 def _tree(pid: int) -> list[int]:
     """The process and all below it."""
     found = [pid]
