@@ -14,13 +14,18 @@ MEDIA = "media"
 CURRENT = "current"
 EXPORTS = "exports"
 METRICS = "metrics"
-QUEUES = (LIVE, BASELINE, MEDIA, CURRENT, METRICS, EXPORTS)
+SNAPSHOTS = "snapshots"
+RESTORE = "restore"
+RECONCILE = "reconcile"
+PRELABEL = "prelabel"
+QUEUES = (LIVE, BASELINE, MEDIA, CURRENT, METRICS, RECONCILE, EXPORTS, RESTORE, PRELABEL, SNAPSHOTS)
 NOT_FINISHED = "not finished"  # the reason for a baseline that goes on where a run was cut off
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One call to enqueue. `retry_waits_s`: how long to wait before each further try; empty: no retry by the queue."""
+    """One call to enqueue. `retry_waits_s`: how long to wait before each further try; empty: no retry by the queue.
+    `at_front`: ahead of what waits in its queue, since a person waits for it."""
 
     queue: str
     name: str
@@ -28,6 +33,7 @@ class Job:
     about: str
     timeout_s: int
     retry_waits_s: tuple[int, ...] = ()
+    at_front: bool = False
 
 
 def drain(uid: str) -> Job:
@@ -51,6 +57,33 @@ def baseline(uid: str, reason: str) -> Job:
         about=f"baseline of {uid} ({reason})",
         timeout_s=6 * 3600,
         retry_waits_s=(5, 30, 120, 600),
+    )
+
+
+def reconcile(uid: str, depth: str, mode: str = "repair", token: str = "") -> Job:
+    """Compare a project with its record and repair what differs (bridge/reconcile.py names depths and modes).
+
+    `token` names the result that a person waits for. What the schedule asks for, it asks for again by itself."""
+    return Job(
+        queue=RECONCILE,
+        name="workers.reconcile.run",
+        args=(uid, depth, mode, token),
+        about=f"reconcile {uid} ({depth})",
+        timeout_s=6 * 3600,
+        retry_waits_s=(5, 30, 120) if token else (5,),
+        at_front=bool(token),
+    )
+
+
+def new_projects() -> Job:
+    """Find the projects of Label Studio that nobody has connected."""
+    return Job(
+        queue=RECONCILE,
+        name="workers.reconcile_sweep.find_projects",
+        args=(),
+        about="look for projects that are not connected",
+        timeout_s=600,
+        retry_waits_s=(5,),
     )
 
 
@@ -90,6 +123,18 @@ def metrics(uid: str) -> Job:
     )
 
 
+def snapshot(uid: str) -> Job:
+    """Fold the log into tables under snapshots/, on top of the newest snapshot."""
+    return Job(
+        queue=SNAPSHOTS,
+        name="workers.snapshot.make",
+        args=(uid,),
+        about=f"snapshot of {uid}",
+        timeout_s=6 * 3600,
+        retry_waits_s=(5, 30, 120, 600),
+    )
+
+
 def export(uid: str, format: str, tasks: str, source_key: str) -> Job:
     """Write the export of a project's state as of one log object into the bucket. Its id follows from the arguments."""
     return Job(
@@ -111,4 +156,64 @@ def export_trigger(uid: str, reason: str) -> Job:
         about=f"ask for exports of {uid} ({reason})",
         timeout_s=300,
         retry_waits_s=(5, 30, 120, 600),
+    )
+
+
+def restore(uid: str, restore_id: str) -> Job:
+    """Bring a project back from its record into Label Studio; goes on where an earlier run stopped."""
+    return Job(
+        queue=RESTORE,
+        name="workers.restore.run",
+        args=(uid, restore_id),
+        about=f"restore {uid} ({restore_id})",
+        timeout_s=48 * 3600,
+        retry_waits_s=(5, 30, 120, 600),
+    )
+
+
+def prelabel(uid: str, id: str) -> Job:
+    """Begin a pre-labelling job, or go on with it: find its tasks, and enqueue them in chunks."""
+    return Job(
+        queue=PRELABEL,
+        name="workers.prelabel.run",
+        args=(uid, id),
+        about=f"pre-label {uid}: find the tasks ({id})",
+        timeout_s=6 * 3600,
+        retry_waits_s=(5, 30, 120),
+    )
+
+
+def prelabel_chunk(uid: str, id: str, chunk: str, tasks: int) -> Job:
+    """Predict some tasks of a pre-labelling job. The sweep enqueues it again for as long as it is not done."""
+    return Job(
+        queue=PRELABEL,
+        name="workers.prelabel.chunk",
+        args=(uid, id, chunk),
+        about=f"pre-label {uid}: {tasks} tasks from {chunk} on ({id})",
+        timeout_s=6 * 3600,
+        retry_waits_s=(5, 30, 120),
+    )
+
+
+def prelabel_finish(uid: str, id: str) -> Job:
+    """Write what waits to be written, take away what it replaces, and report."""
+    return Job(
+        queue=PRELABEL,
+        name="workers.prelabel.finish",
+        args=(uid, id),
+        about=f"pre-label {uid}: write and report ({id})",
+        timeout_s=6 * 3600,
+        retry_waits_s=(5, 30, 120),
+    )
+
+
+def prelabel_wanted(uid: str) -> Job:
+    """Begin a pre-labelling job for the tasks that were wanted meanwhile."""
+    return Job(
+        queue=PRELABEL,
+        name="workers.prelabel.begin_wanted",
+        args=(uid,),
+        about=f"pre-label what is wanted of {uid}",
+        timeout_s=300,
+        retry_waits_s=(5, 30),
     )

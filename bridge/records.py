@@ -196,11 +196,18 @@ def canonical(value: Any) -> bytes:
     Label Studio sends a number as the annotator's browser wrote it in the webhook, and as the database keeps it later.
     A browser can also cut a text through an emoji: half of one is no UTF-8, but has a hash all the same.
     """
-    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return canonical_plain(_plain(value))
+
+
+def canonical_plain(value: Any) -> bytes:
+    """The same of a value from JSON that has no float that is a whole number."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8", "surrogatepass")
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int):
+        return value  # most are: asking them first whether they are a Mapping costs most of the time
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, Mapping):
@@ -323,6 +330,14 @@ class Record:
         What a newer version of us wrote is a record too, as long as it has kind, id and received_at (see `understood`)."""
         try:
             fields = json.loads(line)
+        except RecursionError as error:
+            raise ValueError(f"not a record: {error!r}") from error
+        return cls.from_fields(fields)
+
+    @classmethod
+    def from_fields(cls, fields: Any) -> Record:
+        """As `from_json`, of a line that is parsed already."""
+        try:
             if _is_newer(fields):
                 return cls._not_understood(fields)
             received_at = parse_time(fields["received_at"])

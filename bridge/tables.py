@@ -108,6 +108,7 @@ _IN_PIXELS = (
 )
 _NEWEST = "in the column record"  # what stands in `fold` in place of the line
 _INT64 = range(-(2**63), 2**63)
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def columns_of(table: str) -> dict[str, str]:
@@ -136,16 +137,17 @@ def id_order(id: str) -> tuple[int, int, str]:
 
 def row_id(id: str) -> str:
     """The id as it stands in the column: half an emoji, which is no UTF-8, as its escape."""
-    return id.encode("utf-8", "backslashreplace").decode()
+    return id if id.isascii() else id.encode("utf-8", "backslashreplace").decode()
 
 
 def row_of(kind: str, id: str, thing: Thing) -> Row:
     """`hidden` and `email` are left to whoever has the tasks and the users at hand."""
-    record, life = thing.record, thing.newest
+    life = thing.newest
+    record = None if life is None else life.newest
     data: Mapping[str, Any] = {} if record is None else record.data
     row: Row = {
         "id": row_id(id),
-        "alive": thing.alive,
+        "alive": life is not None and life.ended_at(thing.deleted_at) is None,
         "hidden": False,
         "newer": bool(thing.passed_over),
         "created_at": None if record is None else record.created_at,
@@ -177,7 +179,7 @@ def _of_kind(kind: str, data: Mapping[str, Any]) -> Row:
             "regions": _count(data.get("result")),
             "parent_prediction": _int(data.get("parent_prediction")),
             "parent_annotation": _int(data.get("parent_annotation")),
-            "model_version": _text(shown.get("model_version")) if isinstance(shown, Mapping) else None,
+            "model_version": _text(shown.get("model_version")) if isinstance(shown, dict) else None,
         }
     if kind == "draft":
         return {
@@ -203,7 +205,7 @@ def _split(shown: str, id: str, thing: Thing) -> tuple[str | None, str]:
     for item in fields["incarnations"]:
         if keys and item["created_at"] == keys[0]:
             line, item["newest"] = item["newest"], _NEWEST
-    return line, json.dumps(fields if shown == id else fields | {"id": id}, separators=(",", ":"))
+    return line, _compact(fields if shown == id else fields | {"id": id})
 
 
 def thing_of(record: str | None, fold: str) -> Thing:
@@ -249,18 +251,18 @@ def region_rows(kind: str, id: str, thing: Thing) -> Iterator[Row]:
             data.get("model_version")
             if kind == "prediction"
             else shown.get("model_version")
-            if isinstance(shown, Mapping)
+            if isinstance(shown, dict)
             else None
         ),
     }
     for number, entry in enumerate(result):
-        if isinstance(entry, Mapping):
+        if isinstance(entry, dict):
             yield shared | _region(number, entry)
 
 
 def _region(number: int, entry: Mapping[str, Any]) -> Row:
     said = entry.get("value")
-    value: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
+    value: Mapping[str, Any] = said if isinstance(said, dict) else {}
     type = entry.get("type")
     named = value.get(type) if isinstance(type, str) else None
     labels = [str(_text(one)) for one in named if isinstance(one, str)] if isinstance(named, list) else []
@@ -274,7 +276,7 @@ def _region(number: int, entry: Mapping[str, Any]) -> Row:
         "labels": labels,
         "original_width": _int(entry.get("original_width")),
         "original_height": _int(entry.get("original_height")),
-        "value": json.dumps(value, separators=(",", ":")),
+        "value": _compact(value),
         "score": _float(entry.get("score")),
         "origin": _text(entry.get("origin")),
         "rotation": _float(value.get("rotation")),

@@ -126,8 +126,8 @@ class Content:
 
     @property
     def foldable(self) -> list[Record]:
-        """What every reader makes of it: an object with a line that is no record is passed over whole."""
-        return [] if any(problem.what == "unreadable" for problem in self.problems) else self.records
+        """What every reader makes of it: a line that is no record costs itself only."""
+        return self.records
 
 
 def read_log_object(info: ObjectInfo, key: LogKey, body: bytes) -> Content:

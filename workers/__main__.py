@@ -11,6 +11,7 @@ import traceback
 
 import redis
 from rq import SimpleWorker, Worker
+from rq.exceptions import AbandonedJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -21,7 +22,7 @@ from bridge.errors import BridgeError, SettingsError
 from bridge.failures import killed, reason_of
 from bridge.settings import WorkersSettings
 from workers import context, scheduler
-from workers.job_sweep import HEARTBEAT_S
+from workers.job_sweep import HEARTBEAT_S, say_it_died
 
 USAGE = f"""usage: python -m workers QUEUE [QUEUE …]
        python -m workers scheduler
@@ -76,7 +77,12 @@ def _run_worker(here: context.Context, names: list[str]) -> int:
     import workers.current
     import workers.export
     import workers.media
-    import workers.metrics  # noqa: F401
+    import workers.metrics
+    import workers.prelabel
+    import workers.reconcile
+    import workers.reconcile_sweep
+    import workers.restore
+    import workers.snapshot  # noqa: F401
 
     logging.getLogger(__name__).info("worker takes jobs from %s", ", ".join(names))
     # A drain is short, small and bounded: done in this process it reaches the bucket in a tenth of the time that a
@@ -97,6 +103,8 @@ def _run_worker(here: context.Context, names: list[str]) -> int:
 
 def _say_what_failed(job: Job, kind: type[BaseException], error: BaseException, _: object) -> bool:
     """One line for an error whose message says what to do; the traceback only for what is our fault."""
+    if isinstance(error, AbandonedJobError):
+        return say_it_died(job)
     expected = isinstance(error, BridgeError)
     logging.getLogger("workers").error(
         "%s failed: %s", job.description, error, exc_info=None if expected else error

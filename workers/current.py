@@ -17,7 +17,7 @@ from redis.exceptions import LockError
 from bridge.current import document, document_bytes
 from bridge.edges import redis as names
 from bridge.edges.history import open_history
-from bridge.edges.log import log_keys, read_object
+from bridge.edges.log import log_keys, read_good_lines
 from bridge.errors import NotFound
 from bridge.keys import CurrentKey, Layout
 from bridge.records import Record
@@ -56,7 +56,7 @@ def _step(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
     for taken, info in enumerate(log_keys(store, layout, after=saved.decode() if saved else "")):
         if taken == OBJECTS_A_STEP:
             break
-        for record in _readable(store, info.key):
+        for record in read_good_lines(store, info.key)[0]:
             if record.kind == "annotation":
                 touched.setdefault(record.id, Thing()).add(record)
             whole = whole or _may_hide_or_show(record)
@@ -81,14 +81,6 @@ def _may_hide_or_show(record: Record) -> bool:
 
 def _has_any(store: ObjectStore, layout: Layout) -> bool:
     return next(iter(store.keys(layout.current_prefix)), None) is not None
-
-
-def _readable(store: ObjectStore, key: str) -> list[Record]:
-    try:
-        return read_object(store, key)
-    except (ValueError, NotFound) as error:
-        log.error("current/ passes over a log object that cannot be read: %s", error)
-        return []
 
 
 def _stored(store: ObjectStore, key: str) -> dict[str, Any] | None:

@@ -87,12 +87,13 @@ def take_up(connection: redis.Redis, *, now: float) -> list[str]:
         expired = registry.get_expired_job_ids(now)
         if not expired:
             continue
-        registry.cleanup(now, exception_handlers=[_say_it_died])
+        registry.cleanup(now, exception_handlers=[say_it_died])
         found += expired
     return found
 
 
-def _say_it_died(job: Job, *_: object) -> bool:
+def say_it_died(job: Job, *_: object) -> bool:
+    """For whoever has RQ look after abandoned jobs: this sweep, and each worker at its start and every ten minutes."""
     log.warning("%s: %s", job.description, DIED)
     note_failure(job, DIED)
     # RQ 3.0.0 keeps the dead execution in the job's own registry, and stumbles over it when a further try has succeeded.

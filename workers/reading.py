@@ -20,7 +20,7 @@ from bridge import events, jobs, readings
 from bridge.edges import queue, stream
 from bridge.edges import redis as names
 from bridge.edges.history import load_known
-from bridge.edges.log import log_keys, newest_key, read_object
+from bridge.edges.log import log_keys, newest_key, read_good_lines
 from bridge.errors import NotFound, Refused
 from bridge.keys import project_id_of, project_uid
 from bridge.readings import Known, Reading
@@ -76,11 +76,8 @@ class Reader:
     def catch_up(self) -> None:
         """Fold what others have appended since."""
         for info in log_keys(self._here.store, self._here.layout(self._uid), after=self._caught_up_to):
-            try:
-                for record in read_object(self._here.store, info.key):
-                    self.known.add(record)
-            except (ValueError, NotFound) as error:
-                log.error("passed over a log object that cannot be read: %s", error)
+            for record in read_good_lines(self._here.store, info.key)[0]:
+                self.known.add(record)
             self._caught_up_to = info.key
             self.beat()
 

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from bridge import hooks, jobs
-from bridge.edges import queue
+from bridge.edges import queue, stream
 from bridge.edges import redis as names
 from bridge.errors import BridgeError, OutsideError
 from bridge.reconcile import FULL, INCREMENTAL, LIGHT
@@ -21,7 +21,9 @@ from workers.export_sweep import next_time
 from workers.reading import time_of, uid_of
 
 log = logging.getLogger(__name__)
-PENDING_MS = 10 * 60_000
+# How long a look that was asked for is not asked for again: an enqueue that was lost costs this much. While the queue is
+# long a second one can come; it finds the lock held, or nothing to do.
+PENDING_MS = 2 * 60_000
 # A run that failed, or whose worker died, is not asked for again at once.
 AGAIN_AFTER = timedelta(seconds=60)
 
@@ -52,9 +54,7 @@ def due(settings: WorkersSettings, saved: Mapping[str, str], now: datetime) -> s
 def tick(here: context.Context) -> list[tuple[str, str]]:
     """Enqueue what is due. Returns (uid, depth) of each."""
     found = []
-    wanted: Any = here.redis.smembers(names.WANTED)
-    for raw in sorted(wanted):
-        uid = raw.decode()
+    for uid in stream.named_projects(here.redis, names.WANTED):
         # While the baseline reads everything anyway, there is nothing to compare.
         if here.redis.hget(names.baseline(uid), "state") != b"complete" or here.redis.exists(
             names.baseline_lock(uid), names.reconcile_lock(uid)

@@ -17,13 +17,15 @@ from bridge.edges import queue, stream
 from bridge.edges import redis as names
 from bridge.edges.log import forget, lost_newest
 from bridge.errors import BridgeError
-from workers import context, export_sweep, metrics
+from bridge.reconcile import LIGHT
+from workers import context, export_sweep, metrics, prelabel_sweep, reconcile_sweep, snapshot
 from workers.job_sweep import Sweep
 
 log = logging.getLogger(__name__)
 FORGOTTEN_AFTER_S = 3.0
 BASELINE_AGAIN_MS = 60_000
 CURRENT_AGAIN_MS = 30_000
+REREAD_PAUSE_MS = 60_000
 BUCKET_CHECK_S = 30.0
 
 
@@ -42,8 +44,7 @@ def sweep(connection: redis.Redis) -> list[str]:
 def sweep_baselines(connection: redis.Redis) -> list[str]:
     """Enqueue every wanted baseline that is neither complete nor being read (its worker died). Returns the uids."""
     found = []
-    for raw in connection.smembers(names.WANTED):
-        uid = raw.decode()
+    for uid in stream.named_projects(connection, names.WANTED):
         state = connection.hget(names.baseline(uid), "state")
         if state in (b"complete", b"failed") or connection.exists(names.baseline_lock(uid)):
             continue
@@ -54,16 +55,21 @@ def sweep_baselines(connection: redis.Redis) -> list[str]:
 
 
 def sweep_rereads(connection: redis.Redis) -> list[str]:
-    """Enqueue a reading of every project that an event asked to have read again. Returns the uids.
+    """Enqueue a comparison of every project that an event asked to have read again, or its baseline where that is not
+    complete. Returns the uids.
 
     The wish stays until no reading is under way: one that has begun may have passed the change already."""
     found = []
-    for raw in connection.smembers(names.REREAD):
-        uid = raw.decode()
-        if connection.exists(names.baseline_lock(uid)):
+    for uid in stream.named_projects(connection, names.REREAD):
+        if connection.exists(names.baseline_lock(uid), names.reconcile_lock(uid)):
+            continue
+        if not connection.set(names.reread_pause(uid), 1, nx=True, px=REREAD_PAUSE_MS):
             continue
         connection.srem(names.REREAD, uid)
-        queue.enqueue(connection, jobs.baseline(uid, "an event without a payload"))
+        if connection.hget(names.baseline(uid), "state") == b"complete":
+            queue.enqueue(connection, jobs.reconcile(uid, LIGHT))
+        else:
+            queue.enqueue(connection, jobs.baseline(uid, "an event without a payload"))
         found.append(uid)
     return found
 
@@ -86,8 +92,7 @@ def sweep_current(connection: redis.Redis) -> list[str]:
 def check_buckets(here: context.Context) -> list[str]:
     """Find projects whose log is gone from the bucket, and read them again. Returns the uids."""
     lost = []
-    for raw in here.redis.smembers(names.WANTED):
-        uid = raw.decode()
+    for uid in stream.named_projects(here.redis, names.WANTED):
         if lost_newest(here.store, here.redis, here.layout(uid)):
             log.error(
                 "the bucket has lost the log of %s: everything Label Studio still has is read into it again",
@@ -103,6 +108,7 @@ def run(here: context.Context, stop: threading.Event) -> None:
     """Sweep until told to stop; trouble with Redis or the bucket is said once, and the next tick tries again."""
     said = ""
     job_sweep = Sweep(here.redis)
+    prelabels = prelabel_sweep.Sweep(here.redis)
     ticks_to_check = 0.0
     while not stop.is_set():
         try:
@@ -113,8 +119,11 @@ def run(here: context.Context, stop: threading.Event) -> None:
             sweep_rereads(here.redis)
             sweep_current(here.redis)
             metrics.sweep(here.redis)
+            snapshot.sweep(here)
             export_sweep.tick(here)
+            reconcile_sweep.tick(here)
             job_sweep.tick()
+            prelabels.tick()
             ticks_to_check -= here.settings.sweep_seconds
             if ticks_to_check <= 0:
                 ticks_to_check = BUCKET_CHECK_S

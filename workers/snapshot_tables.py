@@ -3,10 +3,12 @@ that the part touches are parsed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bridge.edges.lines import Line
 from bridge.edges.tables import (
     Others,
     TableFile,
@@ -17,10 +19,12 @@ from bridge.edges.tables import (
     schema_of,
     texts,
     to_table,
+    together,
 )
 from bridge.state import State, Thing
-from bridge.tables import REGIONS, columns_of, id_order, region_rows, row_id, row_of
+from bridge.tables import REGIONS, Row, columns_of, id_order, region_rows, row_id, row_of
 
+_AT_ONCE = 1000  # rows as Python objects are some ten times their size as Arrow data
 _FIRST = ("user", "task")  # others show whether their task is there and what their user's address is
 
 
@@ -39,6 +43,7 @@ class Tables:
             touched = self._touched(kind, part.things.get(kind, {}))
             if touched or kind not in _FIRST:
                 self._write(kind, touched)
+                part.things.pop(kind, None)  # what is written needs no memory any more
 
     def _touched(self, kind: str, fresh: dict[str, Thing]) -> list[tuple[str, Thing]]:
         """The things to write anew, in the order of their rows, each with all that is known of it."""
@@ -52,30 +57,30 @@ class Tables:
 
     def _write(self, kind: str, touched: list[tuple[str, Thing]]) -> None:
         others = others_of(self._open("task"), self._open("user"))
-        self._rewrite(kind, touched, [row_of(kind, id, thing) for id, thing in touched], others)
+        ids = texts(row_id(id) for id, _ in touched)
+        fresh, regions = _fresh(kind, touched)
+        self._rewrite(kind, ids, fresh, others)
         if kind == "task" and self._tasks_name_tasks():
-            self._rewrite(kind, [], [], others_of(self._open("task"), self._open("user")))
-        if kind in REGIONS:
-            rows = [row for id, thing in touched for row in region_rows(kind, id, thing)]
-            self._rewrite(REGIONS[kind], touched, rows, others)
+            nothing = fresh.slice(0, 0)
+            self._rewrite(kind, ids.slice(0, 0), nothing, others_of(self._open("task"), self._open("user")))
+        if regions is not None:
+            self._rewrite(REGIONS[kind], ids, regions, others)
 
     def _tasks_name_tasks(self) -> bool:
         """Label Studio's do not. If ever, their flags depend on the rows that were being written."""
         file = self._open("task")
         return file is not None and file.column("task").null_count < file.rows
 
-    def _rewrite(
-        self, table: str, touched: list[tuple[str, Thing]], rows: list[dict[str, Any]], others: Others
-    ) -> None:
-        if not touched and not {"task", "completed_by"} & columns_of(table).keys():
+    def _rewrite(self, table: str, replaced: Any, fresh: Any, others: Others) -> None:
+        """`replaced`: the ids whose old rows go; `fresh`: the rows of these ids now."""
+        if not len(replaced) and not {"task", "completed_by"} & columns_of(table).keys():
             return
-        schema, old = schema_of(table), self._open(table)
-        replaced = texts(row_id(id) for id, _ in touched)
+        old = self._open(table)
         self._made += 1
         path = self._folder / f"{self._made}-{table}.parquet"
-        writer = TableWriter(path, schema)
+        writer = TableWriter(path, schema_of(table))
         try:
-            for group in self._groups(old, replaced, to_table(rows, schema)):
+            for group in self._groups(old, replaced, fresh):
                 writer.add(refreshed(group, others))
         finally:
             writer.close()
@@ -91,3 +96,26 @@ class Tables:
 
     def rows(self, table: str) -> int:
         return TableFile(self.paths[table]).rows
+
+
+def _fresh(kind: str, touched: Sequence[tuple[str, Thing]]) -> tuple[Any, Any]:
+    """The rows of these things, and of their regions (None where the kind has none)."""
+    things, regions = [], []
+    left = iter(touched)
+    while part := list(islice(left, _AT_ONCE)):
+        things.append(_table(kind, (row_of(kind, id, thing) for id, thing in part)))
+        if kind in REGIONS:
+            rows = (row for id, thing in part for row in region_rows(kind, id, thing))
+            regions.append(_table(REGIONS[kind], rows))
+        for _, thing in part:
+            for life in thing.incarnations.values():
+                if isinstance(life.newest, Line):
+                    life.newest.let_go()
+    return (
+        together(things, schema_of(kind)),
+        together(regions, schema_of(REGIONS[kind])) if kind in REGIONS else None,
+    )
+
+
+def _table(table: str, rows: Iterable[Row]) -> Any:
+    return to_table(list(rows), schema_of(table))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import importlib.util
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.edges import snapshots
-from bridge.edges.log import log_keys, read_object
-from bridge.errors import NotFound
+from bridge.edges.lines import loads
+from bridge.edges.log import log_keys, read_good_lines
 from bridge.keys import Layout
 from bridge.readings import Known, kept_of
 from bridge.records import Record
@@ -30,12 +29,11 @@ from bridge.store import ObjectStore
 from bridge.tables import REGIONS, content_rules, id_of, id_order, row_id, thing_of
 
 if TYPE_CHECKING:
-    from bridge.edges.tables import TableFile
+    from bridge.edges.tables import Cells, TableFile
 
 log = logging.getLogger(__name__)
 Beat = Callable[[], None]
 Report = Callable[[int, int], None]
-_COLUMNS = ("id", "alive", "hidden", "unique_id", "task", "record", "fold")
 
 
 def _nothing() -> None: ...
@@ -47,8 +45,10 @@ def _nobody(done: int, total: int) -> None: ...
 class _Row(Thing):
     """A thing that still is a row of a snapshot. What its columns say costs nothing; the rest is parsed when asked for."""
 
-    def __init__(self, cells: dict[str, Any], number: int, *, alive: bool, hidden: bool) -> None:
-        self._cells, self._number = cells, number
+    def __init__(
+        self, cells: Cells, number: int, *, alive: bool, hidden: bool, unique_id: str | None
+    ) -> None:
+        self._cells, self._number, self._unique_id = cells, number, unique_id
         self._alive, self.is_hidden = alive or hidden, hidden
         self._parsed: Thing | None = None
 
@@ -80,16 +80,15 @@ class _Row(Thing):
     @property
     def record(self) -> Record | None:
         line = self.cell("record")
-        return None if line is None else Record.from_json(line)
+        return None if line is None else Record.from_fields(loads(line))
 
     @property
     def data(self) -> dict[str, Any]:
         line = self.cell("record")
         if line is None:
             return {}
-        data: dict[str, Any] = json.loads(line)["data"]
-        unique_id = self.cell("unique_id")
-        return data if unique_id is None else data | {"unique_id": unique_id}
+        data: dict[str, Any] = loads(line)["data"]
+        return data if self._unique_id is None else data | {"unique_id": self._unique_id}
 
     @property
     def task_id(self) -> str | None:
@@ -143,16 +142,16 @@ class History:
         for _, id, untouched in merged:
             yield id, touched[id] if untouched is None else untouched
 
-    def _rows(self, kind: str, *more: str) -> Iterator[tuple[str, str, _Row]]:
+    def _rows(self, kind: str) -> Iterator[tuple[str, str, _Row]]:
         file = self._files.get(kind)
         if file is None:
             return
         touched = {row_id(id) for id in self._touched.get(kind, {})}
-        for cells in file.cells([*_COLUMNS, *more]):
-            flags = (cells[name].to_pylist() for name in ("id", "alive", "hidden"))
-            for number, (shown, alive, hidden) in enumerate(zip(*flags, strict=True)):
+        for cells in file.cells():
+            flags = (cells[name].to_pylist() for name in ("id", "alive", "hidden", "unique_id"))
+            for number, (shown, alive, hidden, unique_id) in enumerate(zip(*flags, strict=True)):
                 if shown not in touched:
-                    row = _Row(cells, number, alive=alive, hidden=hidden)
+                    row = _Row(cells, number, alive=alive, hidden=hidden, unique_id=unique_id)
                     id = shown if "\\" not in shown else id_of(shown, row.cell("fold"))
                     yield shown, id, row
 
@@ -207,7 +206,7 @@ class History:
             things = known.state.things[kind] = {}
             for id, thing in self._touched.get(kind, {}).items():
                 things[id] = _light(thing, None)
-            for number, (_, id, row) in enumerate(self._rows(kind, "hash")):
+            for number, (_, id, row) in enumerate(self._rows(kind)):
                 if number % 1000 == 0:
                     beat()
                 things[id] = _light(row, row.cell("hash") if same_rules else None)
@@ -265,12 +264,9 @@ def open_history(
         for done, key in enumerate(keys):
             beat()
             report(done, len(keys))
-            try:
-                records = read_object(store, key)
-            except (ValueError, NotFound) as error:
-                log.error("passed over a log object that cannot be read: %s", error)
+            records, whole = read_good_lines(store, key)
+            if not whole:
                 unreadable.append(key)
-                continue
             for record in records:
                 if at is None or record.received_at <= at:
                     rest.add(record)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import LockError
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 LOCK_TTL_S = 20
 LOCK_WAIT_S = 60
 PUT_TRIES = 3
+R = TypeVar("R", bound=Record)
 
 
 def now_ms() -> int:
@@ -139,22 +140,42 @@ def log_keys(store: ObjectStore, layout: Layout, *, after: str = "") -> Iterator
 
 def read_object(store: ObjectStore, key: str) -> list[Record]:
     """The records of one log object. Raises ValueError naming the key and line when it is damaged."""
+    return parse_object(store, key, Record.from_json)
+
+
+def parse_object(store: ObjectStore, key: str, parse: Callable[[bytes], R]) -> list[R]:
+    """As `read_object`, each line parsed by `parse`, which raises ValueError for one that is no record."""
     records = []
     for number, line in enumerate(store.get(key).splitlines(), start=1):
         try:
-            records.append(Record.from_json(line))
+            records.append(parse(line))
         except ValueError as error:
             raise ValueError(f"{key}, line {number}: {error}") from error
     return records
 
 
-def read_records(store: ObjectStore, layout: Layout, *, after: str = "") -> Iterator[Record]:
-    """Every record of the log, object by object; a damaged object is named in the log and costs itself only."""
-    for info in log_keys(store, layout, after=after):
+def read_good_lines(store: ObjectStore, key: str) -> tuple[list[Record], bool]:
+    """The records of one log object, and whether that is all of it: a line that is damaged costs itself only, an object
+    that is gone everything. Each is named in the log. Raises what the store raises."""
+    records, whole = [], True
+    try:
+        body = store.get(key)
+    except (ValueError, NotFound) as error:
+        log.error("passed over a log object that cannot be read: %s", error)
+        return [], False
+    for number, line in enumerate(body.splitlines(), start=1):
         try:
-            yield from read_object(store, info.key)
-        except (ValueError, NotFound) as error:
-            log.error("passed over a log object that cannot be read: %s", error)
+            records.append(Record.from_json(line))
+        except ValueError as error:
+            log.error("passed over a line that cannot be read: %s, line %d: %s", key, number, error)
+            whole = False
+    return records, whole
+
+
+def read_records(store: ObjectStore, layout: Layout, *, after: str = "") -> Iterator[Record]:
+    """Every record of the log, object by object; what is damaged is named in the log and costs itself only."""
+    for info in log_keys(store, layout, after=after):
+        yield from read_good_lines(store, info.key)[0]
 
 
 def read_state(store: ObjectStore, layout: Layout, at: datetime | None = None) -> State:

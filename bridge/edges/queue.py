@@ -34,7 +34,7 @@ def enqueue(connection: Redis, job: Job, *, at_front: bool = False) -> str:
         retry=Retry(max=len(job.retry_waits_s), interval=list(job.retry_waits_s))
         if job.retry_waits_s
         else None,
-        at_front=at_front,
+        at_front=at_front or job.at_front,
     )
     return str(queued.id)
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import redis
@@ -19,6 +20,7 @@ from redis.client import Pipeline
 from bridge import jobs
 from bridge.edges import queue
 from bridge.edges import redis as names
+from bridge.keys import project_id_of
 from bridge.records import format_time, parse_time
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,11 @@ while #found < tonumber(ARGV[1]) do
     start = '(' .. item[1]
 end
 return found
+"""
+# XRANGE and XINFO answer with bodies, which can be megabytes.
+_OLDEST = """
+local item = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+return item and item[1]
 """
 CONTROL = (
     "control"  # stream of events that name no project: what they mean is found out by reading Label Studio
@@ -208,17 +215,34 @@ def waiting(connection: redis.Redis, uid: str) -> int:
 
 def lag_s(connection: redis.Redis, uid: str, now: datetime | None = None) -> float:
     """Age in seconds of the oldest entry that is not in the bucket yet; 0 when there is none."""
-    first: Any = connection.xrange(names.stream(uid), count=1)
+    first: Any = connection.register_script(_OLDEST)(keys=[names.stream(uid)])
     if not first:
         return 0.0
-    written_ms = int(first[0][0].partition(b"-")[0])
+    written_ms = int(first.partition(b"-")[0])
     return max(0.0, (now or datetime.now(UTC)).timestamp() - written_ms / 1000)
 
 
 def uids(connection: redis.Redis) -> list[str]:
-    """Every project that has had an event, in order."""
-    members: Any = connection.smembers(names.STREAMS)
-    return sorted(uid.decode() for uid in members)
+    """Every project that has had an event, in order, and CONTROL."""
+    return named_projects(connection, names.STREAMS)
+
+
+def named_projects(connection: redis.Redis, key: str) -> list[str]:
+    """The projects of one of our sets, in order. What is no project's uid (written by hand, or by another program) is said
+    once and costs itself only."""
+    members: Any = connection.smembers(key)
+    found = sorted(member.decode(errors="replace") for member in members)
+    return [uid for uid in found if uid == CONTROL or _is_uid(key, uid)]
+
+
+@cache
+def _is_uid(key: str, uid: str) -> bool:
+    try:
+        project_id_of(uid)
+    except ValueError as error:
+        log.error("passed over a name in the Redis set %s: %s; take it out with SREM", key, error)
+        return False
+    return True
 
 
 def read(connection: redis.Redis, uid: str, *, max_entries: int, max_bytes: int) -> list[Entry]:

@@ -50,6 +50,11 @@ def to_table(rows: Sequence[Row], schema: Any) -> Any:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+def together(tables: list[Any], schema: Any) -> Any:
+    """Arrow data one after the other; empty without any."""
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
 def microseconds(value: datetime | None) -> int | None:
     """Since 1970."""
     return None if value is None else (value - _EPOCH) // _TICK
@@ -93,6 +98,18 @@ class TableWriter:
         self._writer.close()
 
 
+class Cells(dict[str, Any]):
+    """The columns of one row group by name, each as one Arrow array, read when somebody first asks for it."""
+
+    def __init__(self, file: Any, number: int) -> None:
+        super().__init__()
+        self._file, self._number = file, number
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = _whole(self._file.read_row_group(self._number, columns=[name])[name])
+        return self[name]
+
+
 class TableFile:
     """One Parquet file, read a row group at a time."""
 
@@ -112,10 +129,10 @@ class TableFile:
         """The whole of one column, as one Arrow array."""
         return _whole(self._file.read(columns=[name])[name])
 
-    def cells(self, columns: list[str]) -> Iterator[dict[str, Any]]:
-        """The columns of each row group, each as one Arrow array."""
-        for group in self.groups(columns):
-            yield {name: _whole(group[name]) for name in columns}
+    def cells(self) -> Iterator[Cells]:
+        """The columns of each row group."""
+        for number in range(self._file.num_row_groups):
+            yield Cells(self._file, number)
 
     def has_newer(self) -> bool:
         """Whether a row has lines that a newer version of us wrote."""

@@ -23,7 +23,7 @@ from bridge.edges.stream import Entry
 from bridge.errors import Unavailable
 from bridge.settings import WorkersSettings
 from tests.conftest import sample
-from workers import archive, context, current, scheduler
+from workers import archive, context, current, reconcile_sweep, scheduler, snapshot
 
 UID = "1.1795312801"
 
@@ -335,3 +335,23 @@ def test_a_refresh_of_current_that_dies_is_finished_by_the_next(
     here.redis.delete(names.current_lock(UID))
     current.refresh(UID)
     assert current_of(here)[1]["alive"]
+
+
+def test_a_name_in_redis_that_is_no_project_costs_itself_only(
+    here: context.Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    for key in (names.STREAMS, names.WANTED, names.REREAD):
+        here.redis.sadd(key, "not a project", b"\xff", UID)
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    here.redis.hset(names.baseline(UID), "state", "complete")
+    assert scheduler.sweep_baselines(here.redis) == []
+    assert scheduler.sweep_rereads(here.redis) == [UID]
+    here.redis.delete(names.current_pending(UID))
+    assert scheduler.sweep_current(here.redis) == [UID]
+    assert scheduler.check_buckets(here) == []
+    assert reconcile_sweep.tick(here) == [(UID, "light")]
+    assert stream.uids(here.redis) == [UID]
+    for _ in range(2):
+        snapshot.sweep(here)
+    assert sum("not a project" in record.message for record in caplog.records) == 3  # once for each set

@@ -196,7 +196,7 @@ def test_a_truncated_log_object_is_named_and_costs_itself_only(place: Place) -> 
 
 
 def test_verify_folds_a_damaged_object_as_its_readers_do(place: Place) -> None:
-    """What is left of it is shown by `log`, and is in no state: current/ does not differ."""
+    """What is left of it is shown by `log` and is in the state: current/ does not differ."""
     one, other = (
         put("annotation", place.studio.annotation(id) | {"result": []}, stamp(place)) for id in (8, 9)
     )
@@ -204,6 +204,9 @@ def test_verify_folds_a_damaged_object_as_its_readers_do(place: Place) -> None:
     place.store.put(key, place.store.get(key)[:-9])
     current.refresh(UID)
     assert {what for _, _, what in place.whats("--offline")} == {"checksum", "unreadable"}
+    dumped = place.run("dump", UID, "--kind", "annotation").stdout.splitlines()
+    assert json.loads(dumped[1])["id"] == "8"
+    assert json.loads(dumped[1])["data"]["result"] == []
     shown = place.run("log", UID)
     assert shown.exit_code == 1
     assert [line["id"] for line in map(json.loads, shown.stdout.splitlines()) if line["key"] == key] == ["8"]

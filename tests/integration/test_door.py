@@ -18,6 +18,7 @@ from werkzeug.test import TestResponse
 
 from bridge.edges import redis as redis_edge
 from bridge.edges import stream
+from bridge.edges.queue import open_queue
 from bridge.settings import LabelStudioSettings, S3Settings, SidecarSettings
 from sidecar.app import create_app
 from tests.conftest import SAMPLES, sample, sample_bytes
@@ -276,6 +277,16 @@ def test_metrics_show_events_lag_spool_and_jobs(door: FlaskClient) -> None:
     assert "bridge_spool_events 0.0" in text
     assert 'bridge_jobs{queue="live",state="queued"} 1.0' in text
     assert "bridge_quarantine_events 0.0" in text
+
+
+def test_metrics_only_count_and_leave_a_dead_workers_job_to_the_sweep(
+    door: FlaskClient, redis_client: redis.Redis
+) -> None:
+    live = open_queue(redis_client, "live")
+    long_ago = 1.0
+    redis_client.zadd(live.started_job_registry.key, {"a-job:its-execution": long_ago})
+    assert 'bridge_jobs{queue="live",state="started"} 1.0' in door.get("/metrics").text
+    assert redis_client.zcard(live.started_job_registry.key) == 1
 
 
 @pytest.mark.parametrize("path", ["/api/projects", "/api/quarantine"])

@@ -18,6 +18,7 @@ from bridge.edges import queue
 from bridge.edges import redis as names
 from bridge.errors import BridgeError, Refused
 from bridge.jobs import Job
+from bridge.reconcile import LIGHT
 from bridge.settings import SidecarSettings, WorkersSettings
 from bridge.store import MemoryStore
 from sidecar.api_reconcile import make_blueprint
@@ -160,3 +161,29 @@ def test_the_api_lists_repairs_newest_first(desk: Desk) -> None:
     assert {one["project"] for one in found["repairs"]} == {UID}
     assert len(desk.api.get("/api/repairs?count=1", headers=TOKEN).get_json()["repairs"]) == 1
     assert desk.api.get("/api/repairs?count=many", headers=TOKEN).status_code == 400
+
+
+def test_of_several_scheduled_looks_that_waited_the_first_serves_all(desk: Desk) -> None:
+    desk.works = False
+    for _ in range(3):
+        desk._enqueue(desk.connection, jobs.reconcile(UID, LIGHT))
+    desk._enqueue(desk.connection, jobs.reconcile(UID, LIGHT, "repair", "a-person"))
+    waiting = queue.open_queue(desk.connection, jobs.RECONCILE)
+    assert [job.args[3] for job in waiting.jobs] == [
+        "a-person",
+        "",
+        "",
+        "",
+    ]  # who waits at the screen comes first
+    desk.work.clock.sleep(5)
+    desk.works = True
+    waiting.pop_job_id()  # the person's look is not what this test is about
+    requests = []
+    for _ in range(3):
+        before = desk.work.label_studio.requests
+        SimpleWorker([waiting], connection=desk.connection, serializer=JSONSerializer).work(
+            burst=True, max_jobs=1, logging_level="ERROR"
+        )
+        requests.append(desk.work.label_studio.requests - before)
+    assert requests[0] > 0
+    assert requests[1:] == [0, 0]

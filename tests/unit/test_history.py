@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bridge.edges import history, snapshots
 from bridge.edges import tables as table_files
+from bridge.edges.lines import Line
 from bridge.edges.log import read_records, read_state
 from bridge.keys import Layout, LogKey, SnapshotKey
 from bridge.readings import Known
@@ -283,6 +284,46 @@ def test_an_object_that_cannot_be_read_is_tried_again_by_every_reader(
     assert again is not None
     assert (again.log_objects, again.unreadable) == (2, 0)
     same_everywhere(store)
+
+
+def test_a_damaged_line_costs_itself_only_and_leaves_nothing_in_a_snapshot(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = MemoryStore()
+    key = put(store, [record("annotation", id) for id in ("1", "2", "3")], START_MS)
+    whole = store.get(key)
+    first, second, third = whole.splitlines(keepends=True)
+    store.put(key, first + second[:40] + b"\n" + third)
+    put(store, [record("annotation", "4")], START_MS + 3 * DAY_MS)
+    for _ in range(2):  # from the bare log, then beside a snapshot
+        with history.open_history(store, LAYOUT) as found:
+            assert [id for id, _ in found.every("annotation")] == ["1", "3", "4"]
+            assert found.unreadable == [key]
+        same_everywhere(store)
+        snap(store)
+    assert f"{key}, line 2" in caplog.text
+    with history.open_history(store, LAYOUT) as found:
+        assert found.manifest is not None
+        assert found.manifest.rows() == {"annotation": 1, "region": 0}
+    store.put(key, whole)
+    assert len(list(read_records(store, LAYOUT))) == 4
+    same_everywhere(store)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"score": 1.0, "x": [1e22, -0.0, 0.5], "word": "1.0"},
+        {"whole": 10**30, "text": "\ud83d"},
+        {"none": float("nan")},
+    ],
+)
+def test_a_line_says_what_its_record_says(data: dict[str, Any]) -> None:
+    one = record("inference", "7", **data)
+    line = Line.read(one.to_json().encode())
+    line.let_go()
+    assert repr(line.data) == repr(one.data)
+    assert (line.hash, line.to_json(), line.fingerprint) == (one.hash, one.to_json(), one.fingerprint)
 
 
 def test_many_passes_make_the_same_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
