@@ -58,7 +58,7 @@ class _Server(BaseApplication):
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ml_backend",
-        description="Answers Label Studio's ML protocol with what a YOLO model sees. "
+        description="Answers Label Studio's ML protocol with what a YOLO model sees, or one of your own. "
         "Settings come from the environment and an optional .env file:",
         epilog=_settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -19,15 +19,24 @@ from bridge.store import ObjectStore
 from ml_backend.attributes import Asked
 from ml_backend.controls.base import Tracker
 from ml_backend.detectors import Detector
+from ml_backend.engines.converted import Converted
+from ml_backend.engines.options import EngineOptions
+from ml_backend.handover import Handover, give_by_redis, nobody
+from ml_backend.image_cache import ImageCache
 from ml_backend.images import ImageLoader, Images
 from ml_backend.images import Limits as ImageLimits
 from ml_backend.inference_log import BackgroundInferenceLog, InferenceLog, NoInferenceLog, send_to_redis
+from ml_backend.library import Library
 from ml_backend.metrics import Metrics
+from ml_backend.model import Model
 from ml_backend.models import Models
+from ml_backend.own_model import OwnModel, load_class
 from ml_backend.predict import Predictor
-from ml_backend.protocol import read_action, read_predict, read_setup
+from ml_backend.protocol import read_event, read_predict, read_setup
+from ml_backend.safety import web_rules
 from ml_backend.service import Backend, Limits
-from ml_backend.weights import find_weights
+from ml_backend.versions import VersionBook
+from ml_backend.yolo_model import YoloModel
 
 log = logging.getLogger(__name__)
 NO_TRAINING = "training is not available yet: this backend only predicts"
@@ -41,29 +50,29 @@ def create_app(
     models: Models | None = None,
     images: Images | None = None,
     inferences: InferenceLog | None = None,
+    versions: VersionBook | None = None,
     multiprocess_dir: str | None = None,
 ) -> Flask:
     """The WSGI app; begins to load the model in the background. Raises SettingsError for half a password.
 
-    `models`, `images` and `inferences` are for tests; `multiprocess_dir` is prometheus-client's shared folder."""
+    `models`, `images`, `inferences` and `versions` are for tests; `multiprocess_dir` is prometheus-client's shared folder."""
     if (settings.basic_auth_user is None) != (settings.basic_auth_pass is None):
         raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS: set both, or neither")
     metrics = Metrics(multiprocess_dir=multiprocess_dir)
-    models = models or _models(settings)
+    versions = versions or VersionBook(Path(settings.cache_dir))
+    model = _model(settings, models, images, versions, metrics)
     backend = Backend(
-        models=models,
-        predictor=Predictor(
-            open_detector=lambda weights: models.detector(weights, wait_s=settings.predict_budget_s),
-            images=images or _images(settings),
-            fetchers=ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch"),
-            open_tracker=_open_tracker,
-        ),
+        model=model,
+        versions=versions,
         inferences=inferences or _inferences(settings, metrics),
         metrics=metrics,
         limits=Limits(
-            threshold=settings.model_score_threshold,
             budget_s=settings.predict_budget_s,
             at_once=max(1, settings.web_threads - _SPARE_THREADS),
+        ),
+        handover=Handover(
+            give_by_redis(settings.redis_url) if settings.redis_url else nobody,
+            budget_s=settings.predict_budget_s,
         ),
     )
     app = Flask(__name__, static_folder=None)
@@ -71,8 +80,37 @@ def create_app(
     _add_routes(app, backend, metrics, settings)
     _add_errors(app)
     _add_figures(app, metrics)
-    models.start()
+    model.start()
     return app
+
+
+def _model(
+    settings: MlBackendSettings,
+    models: Models | None,
+    images: Images | None,
+    versions: VersionBook,
+    metrics: Metrics,
+) -> Model:
+    if settings.model_class is not None and models is None:
+        return OwnModel(
+            load=lambda: load_class(settings.model_class or ""),
+            label_studio_url=settings.label_studio_url,
+            api_key=settings.label_studio_api_key,
+            folder=Path(settings.cache_dir) / "own_model",
+        )
+    at_hand = models or _models(settings, metrics)
+    return YoloModel(
+        models=at_hand,
+        predictor=Predictor(
+            open_detector=lambda weights: at_hand.detector(weights, wait_s=settings.predict_budget_s),
+            images=images or _images(settings),
+            fetchers=ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch"),
+            open_tracker=_open_tracker,
+            timings=metrics,
+        ),
+        threshold=settings.model_score_threshold,
+        versions=versions,
+    )
 
 
 def _add_routes(app: Flask, backend: Backend, metrics: Metrics, settings: MlBackendSettings) -> None:
@@ -97,21 +135,27 @@ def _add_routes(app: Flask, backend: Backend, metrics: Metrics, settings: MlBack
     @app.get("/versions")
     def versions() -> Response:
         _check_password(settings)
-        return jsonify(backend.versions())
+        return jsonify(backend.versions(request.args.get("project", "")))
 
     @app.post("/webhook")
     def webhook() -> Response:
         # Label Studio sends annotation events here without the password (ml/models.py, 1.23.2), to a webhook that it
-        # adds by itself. The sidecar is the one that records them: they are answered, and nothing is done.
-        action = read_action(request.get_data(cache=False))
-        if action != "START_TRAINING":
+        # adds by itself. The sidecar is the one that records them: they are answered. Nobody learns from a stranger's.
+        action, event = read_event(request.get_data(cache=False))
+        if action == "START_TRAINING" or request.authorization is not None:
+            _check_password(settings)
+        elif settings.basic_auth_user is not None:
             return jsonify({"status": "ignored"})
-        _check_password(settings)
-        return _refusal(501, NO_TRAINING)
+        training = backend.learn(action, event)
+        if training is not None:
+            return jsonify({"status": "queued", "training": training})
+        return _refusal(501, NO_TRAINING) if action == "START_TRAINING" else jsonify({"status": "ignored"})
 
     @app.get("/metrics")
     def figures() -> Response:
-        metrics.model_ready.set(backend.health()["model"]["state"] == "ready")
+        model = backend.health()["model"]
+        metrics.model_ready.set(model["state"] == "ready")
+        metrics.replacement_failed.set(model.get("replacement", {}).get("state") == "failed")
         return Response(metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -164,7 +208,8 @@ def _check_password(settings: MlBackendSettings) -> None:
     if settings.basic_auth_user is None or settings.basic_auth_pass is None:
         return
     given = request.authorization
-    user, password = (given.username or "", given.password or "") if given is not None else ("", "")
+    is_basic = given is not None and given.type == "basic"
+    user, password = (given.username or "", given.password or "") if given and is_basic else ("", "")
     user_right = hmac.compare_digest(user.encode(), settings.basic_auth_user.encode())
     password_right = hmac.compare_digest(password.encode(), settings.basic_auth_pass.encode())
     if not (user_right and password_right):
@@ -174,19 +219,35 @@ def _check_password(settings: MlBackendSettings) -> None:
         )
 
 
-def _models(settings: MlBackendSettings) -> Models:
+def _models(settings: MlBackendSettings, metrics: Metrics) -> Models:
     def open_bucket(bucket: str) -> ObjectStore:
         return open_store(settings.s3, bucket)
+
+    engines = EngineOptions(
+        setting=settings.engine,
+        tolerance_px=settings.engine_tolerance_px,
+        threads=settings.predict_threads,
+        converted=Converted(
+            Path(settings.cache_dir) / "engines",
+            store=lambda: open_bucket(settings.s3.bucket),
+            prefix=settings.s3.bucket_prefix,
+        ),
+    )
 
     def open_detector(path: Path) -> Detector:
         from ml_backend.yolo import YoloDetector  # torch: seconds, and only where a model is really opened
 
-        return YoloDetector(path, threads=settings.predict_threads)
+        return YoloDetector(
+            path,
+            threads=settings.predict_threads,
+            engines=engines,
+            timings=metrics,
+            room=settings.predict_queue,
+        )
 
     return Models(
-        find=lambda: find_weights(
-            settings.model, cache_dir=Path(settings.cache_dir), open_bucket=open_bucket
-        ),
+        shelf=Library(settings.model, cache_dir=Path(settings.cache_dir), open_bucket=open_bucket),
+        check_s=settings.model_check_seconds,
         open=open_detector,
         model_root=Path(settings.model_root),
     )
@@ -227,6 +288,13 @@ def _images(settings: MlBackendSettings) -> ImageLoader:
         ),
         open_bucket=open_bucket,
         document_root=Path(root) if root else None,
+        cache=ImageCache(Path(settings.cache_dir) / "images", max_bytes=settings.image_cache_mib * MIB),
+        rules=web_rules(
+            hosts=settings.image_allowed_hosts.split(","),
+            private=settings.image_allow_private,
+            label_studio_url=settings.label_studio_url,
+            store_url=settings.s3.endpoint_url,
+        ),
     )
 
 

@@ -44,6 +44,7 @@ class Asked:
     classes: tuple[str, ...] = ()
     device: str | None = None
     model_path: str | None = None
+    model_version: str | None = None
     choice: str = "single"
     max_usages: int | None = None
     obb: bool = False
@@ -61,9 +62,11 @@ class Asked:
         return self.threshold if self.conf is None else max(self.threshold, self.conf)
 
     def settled(self) -> list[Any]:
-        """Everything that decides what regions come out, as JSON; the device does not."""
+        """Everything that decides what regions come out, as JSON; the device does not, and the weights count by themselves."""
         return [
-            [field.name, getattr(self, field.name)] for field in fields(self) if field.name not in ("device",)
+            [field.name, getattr(self, field.name)]
+            for field in fields(self)
+            if field.name not in ("device", "model_version")
         ]
 
 
@@ -181,6 +184,7 @@ _READERS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "model_classes": ("classes", _list, "classes of the model, by name or number, with commas between"),
     "model_device": ("device", _device, "cpu, cuda, cuda:0, 0 or mps"),
     "model_path": ("model_path", lambda raw: raw, "a file inside MODEL_ROOT"),
+    "model_version": ("model_version", lambda raw: raw, "a model version"),
     "choice": ("choice", _choice, "single, single-radio or multiple"),
     "maxUsages": ("max_usages", _whole(1, 10_000), "a whole number above 0"),
     "model_obb": ("obb", _flag, _YES_NO),

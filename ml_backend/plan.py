@@ -38,9 +38,15 @@ class Plan:
 
 
 def make_plan(
-    label_config: str, *, default: Weights, threshold: float, named: Callable[[str], Weights]
+    label_config: str,
+    *,
+    default: Weights,
+    threshold: float,
+    named: Callable[[str], Weights],
+    of_version: Callable[[str], Weights] | None = None,
 ) -> Plan:
-    """Loads no model. `named` gives the weights of a `model_path`. Raises SenderError when the config is no XML.
+    """Loads no model. `named` gives the weights of a `model_path`, `of_version` those of a `model_version`; both raise
+    BridgeError. Raises SenderError when the config is no XML.
 
     What keeps a control from being used is in `problems`."""
     planned: list[Planned] = []
@@ -68,7 +74,7 @@ def make_plan(
             )
             continue
         try:
-            weights = named(control.asked.model_path) if control.asked.model_path else default
+            weights = _weights(control, default, named, of_version)
         except BridgeError as error:
             problems.append(f"{control.where}: {error}")
             continue
@@ -89,6 +95,19 @@ def make_plan(
         model_version=version_of(planned, default=default, threshold=threshold),
         problems=tuple(problems),
     )
+
+
+def _weights(
+    control: ControlTag,
+    default: Weights,
+    named: Callable[[str], Weights],
+    of_version: Callable[[str], Weights] | None,
+) -> Weights:
+    if control.asked.model_path:
+        return named(control.asked.model_path)
+    if control.asked.model_version and of_version is not None:
+        return of_version(control.asked.model_version)
+    return default
 
 
 def _level(control: ControlTag, kind: ControlType, threshold: float) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.errors import SenderError
@@ -13,27 +13,54 @@ from ml_backend.predict import TaskResult
 
 @dataclass(frozen=True, kw_only=True)
 class SetupRequest:
-    """`project` is "ID.epoch", or "" when the sender is not Label Studio."""
+    """`project` is "ID.epoch", or "" when the sender is not Label Studio. `extra_params`: any JSON, kept by Label Studio
+    with the backend; `tells_params`: whether the sender named them at all, as Label Studio does and our jobs do not. `access_token`: the project creator's legacy token, which is mostly disabled."""
 
     project: str
     label_config: str
+    extra_params: Any = None
+    tells_params: bool = False
+    hostname: str = ""
+    access_token: str = field(default="", repr=False)
+
+    @property
+    def wanted_version(self) -> str | None:
+        """What `extra_params` say: {"model_version": "…"}, as JSON or as a text that holds it. Other shapes say nothing."""
+        params = self.extra_params
+        if isinstance(params, str):
+            try:
+                params = json.loads(params)
+            except (ValueError, RecursionError):
+                return None
+        wanted = params.get("model_version") if isinstance(params, dict) else None
+        return wanted.strip() or None if isinstance(wanted, str) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictRequest:
-    """Any number of tasks: "Retrieve predictions" sends all that were selected in one request."""
+    """Any number of tasks: "Retrieve predictions" sends all that were selected in one request.
+
+    `params`: what comes beside the tasks, `context` among it. `wanted_version`: `params.model_version`, or ""."""
 
     project: str
     label_config: str
     tasks: tuple[Any, ...]
+    params: Mapping[str, Any] = field(default_factory=dict, repr=False)  # passwords are among them
+    wanted_version: str = ""
+    by_job: bool = False  # asked for by our own pre-labelling job
 
 
 def read_setup(body: bytes) -> SetupRequest:
-    """Raises SenderError saying what is wrong. `extra_params` may be any JSON and is not used; `access_token` is not
-    either: Label Studio sends the project creator's legacy token, which is mostly disabled."""
+    """Raises SenderError saying what is wrong; not for what `extra_params` are."""
     fields = _object(body)
+    hostname, token = fields.get("hostname"), fields.get("access_token")
     return SetupRequest(
-        project=_text(fields, "project", required=False), label_config=_text(fields, "schema")
+        project=_text(fields, "project", required=False),
+        label_config=_text(fields, "schema"),
+        extra_params=fields.get("extra_params"),
+        tells_params="extra_params" in fields,
+        hostname=hostname if isinstance(hostname, str) else "",
+        access_token=token if isinstance(token, str) else "",
     )
 
 
@@ -45,19 +72,28 @@ def read_predict(body: bytes) -> PredictRequest:
         raise SenderError(
             "'tasks' is missing or no list", hint='send {"tasks": […], "label_config": "<View>…"}'
         )
+    params = fields.get("params")
+    params = params if isinstance(params, dict) else {}
+    wanted = params.get("model_version")
+    if wanted is not None and not isinstance(wanted, str):
+        raise SenderError(f"params.model_version is a JSON {_kind(wanted)}; a text is expected")
     return PredictRequest(
         project=_text(fields, "project", required=False),
         label_config=_text(fields, "label_config"),
         tasks=tuple(tasks),
+        params=params,
+        wanted_version=(wanted or "").strip(),
+        by_job=isinstance(fields.get("params"), dict) and bool(fields["params"].get("prelabel")),
     )
 
 
-def read_action(body: bytes) -> str:
-    """The action of a webhook. Raises SenderError."""
-    return _text(_object(body), "action")
+def read_event(body: bytes) -> tuple[str, dict[str, Any]]:
+    """The action of a webhook, and all that it says. Raises SenderError."""
+    fields = _object(body)
+    return _text(fields, "action"), fields
 
 
-def predictions(results: Sequence[TaskResult], *, model_version: str) -> list[dict[str, Any]]:
+def predictions(results: Sequence[TaskResult], *, model_version: str) -> list[Any]:
     """One item a task, in order: Label Studio matches them by position, and drops all when the number differs.
 
     A task whose own fault it is gets an empty result. One that failed for a passing reason gets no `result` at all:
@@ -66,7 +102,10 @@ def predictions(results: Sequence[TaskResult], *, model_version: str) -> list[di
     return [_prediction(result, model_version) for result in results]
 
 
-def _prediction(result: TaskResult, model_version: str) -> dict[str, Any]:
+def _prediction(result: TaskResult, model_version: str) -> Any:
+    if result.given and result.problem is None:
+        several = [{**one, "model_version": model_version} for one in result.given]
+        return several[0] if len(several) == 1 else several
     item: dict[str, Any] = {"score": result.score, "model_version": model_version}
     if result.problem is None or not result.problem.passing:
         item["result"] = list(result.regions)

@@ -6,78 +6,72 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from bridge.errors import Unavailable
-from ml_backend.fit import control_for, fit
-from ml_backend.inference_log import InferenceLog, inference_records
+from ml_backend.handover import NOT_HERE, Handover, handed_over, is_late, words
+from ml_backend.inference_log import InferenceLog, inference_records, scores_of
+from ml_backend.interactive import read_context
 from ml_backend.metrics import Metrics
-from ml_backend.models import Models
-from ml_backend.plan import Plan, make_plan
-from ml_backend.predict import Predictor, TaskResult
+from ml_backend.model import Answer, Model
 from ml_backend.protocol import PredictRequest, SetupRequest, predictions
+from ml_backend.versions import VersionBook
 
 log = logging.getLogger(__name__)
 _SETUP_WAIT_S = 2.0  # Label Studio gives /setup 3 s
+_LISTED = 50  # versions in an answer to /versions
 _NAMED_TASKS = 10  # tasks named one by one in the log for each request
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """`threshold`: where a config gives none. `budget_s`: for one prediction request. `at_once`: requests that may
-    predict or wait for it; below the number of web threads, so that /health and /setup always find one free."""
+    """`budget_s`: for one prediction request. `at_once`: requests that may predict or wait for it; below the number of
+    web threads, so that /health and /setup always find one free."""
 
-    threshold: float
     budget_s: float
     at_once: int
 
 
 class Backend:
-    """Safe to use from several threads."""
+    """The door before a model, whichever it is. Safe to use from several threads."""
 
     def __init__(
         self,
         *,
-        models: Models,
-        predictor: Predictor,
+        model: Model,
+        versions: VersionBook,
         inferences: InferenceLog,
         metrics: Metrics,
         limits: Limits,
+        handover: Handover | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._models = models
-        self._predictor = predictor
+        self._model = model
+        self._versions = versions
         self._inferences = inferences
         self._metrics = metrics
         self._limits = limits
+        self._handover = handover or Handover(budget_s=limits.budget_s)
         self._clock = clock
         self._slots = threading.BoundedSemaphore(limits.at_once)
         self._said: OrderedDict[tuple[str, ...], None] = OrderedDict()
-        self._versions: OrderedDict[str, None] = OrderedDict()
         self._memory = threading.Lock()
 
     def health(self) -> dict[str, Any]:
         """Always "UP": Label Studio only asks whether someone is there. Whether the model works is beside it."""
-        return {"status": "UP", "model": self._models.status()}
+        return {"status": "UP", "model": self._model.status()}
 
     def setup(self, request: SetupRequest) -> dict[str, Any]:
         """`model_version`, equal to that of every prediction for this config, and what is wrong with the config.
 
-        Waits for no model: what only a model tells is missing until it is loaded. Raises Unavailable when the weights are missing or broken, SenderError when the config is no XML."""
-        plan = self._plan(request.label_config, wait_s=_SETUP_WAIT_S)
-        problems = [*plan.problems, *self._what_would_fit(plan)]
-        for item in plan.planned:
-            detector = self._models.loaded(item.weights)
-            if detector is None:
-                self._models.prefetch(item.weights)
-            else:
-                problems += fit(item, detector)[1]
-        self._say(problems, request.project)
-        self._remember(plan.model_version)
-        return {"model_version": plan.model_version, "warnings": problems}
+        Raises BridgeError when the model cannot be used, SenderError when the config is no XML."""
+        offer = self._model.setup(request, wait_s=_SETUP_WAIT_S)
+        self._say(offer.warnings, request.project)
+        self._versions.give(request.project, request.label_config, offer.model_version)
+        return {"model_version": offer.model_version, "warnings": list(offer.warnings)}
 
     def predict(self, request: PredictRequest) -> dict[str, Any]:
         """One item a task, in order. Raises Unavailable when no model can be had or too many requests are running."""
@@ -92,45 +86,53 @@ class Backend:
         finally:
             self._slots.release()
 
-    def versions(self) -> dict[str, Any]:
-        """The versions given to Label Studio since the start, newest first."""
-        with self._memory:
-            return {"versions": list(reversed(self._versions))}
+    def versions(self, project: str = "") -> dict[str, Any]:
+        """Those given to Label Studio, newest first, then those that could be asked for besides; of all projects or one."""
+        given = self._versions.given(project)
+        possible = self._model.versions(self._versions.configs(project)[:_LISTED])
+        return {"versions": list(dict.fromkeys([*given, *possible]))[:_LISTED]}
+
+    def learn(self, action: str, event: Mapping[str, Any]) -> str | None:
+        """The id of the training that an event of Label Studio begins, or None."""
+        return self._model.learn(action, event)
 
     def _predict(self, request: PredictRequest) -> dict[str, Any]:
         started = self._clock()
-        deadline = started + self._limits.budget_s
-        plan = self._plan(request.label_config, wait_s=self._limits.budget_s)
-        results, problems = self._predictor.predict(request.tasks, plan, deadline=deadline)
-        problems += self._what_would_fit(plan)
+        if self._handover.is_too_much(len(request.tasks)) and self._hand_over(request, request.tasks):
+            of = len(request.tasks)
+            return {"results": [dict(NOT_HERE) for _ in request.tasks], "warnings": [words(of, of)]}
+        answer = self._model.predict(request, deadline=started + self._limits.budget_s)
         seconds = self._clock() - started
-        self._say(problems, request.project)
-        self._remember(plan.model_version)
-        self._report(request, plan, results, seconds)
-        return {"results": predictions(results, model_version=plan.model_version), "warnings": problems}
+        answer = self._without_late(request, answer, seconds)
+        self._say(answer.warnings, request.project)
+        if not request.wanted_version:
+            self._versions.give(request.project, request.label_config, answer.model_version)
+        self._report(request, answer, seconds)
+        return {
+            "results": predictions(answer.results, model_version=answer.model_version),
+            "warnings": list(answer.warnings),
+        }
 
-    def _plan(self, label_config: str, *, wait_s: float) -> Plan:
-        return make_plan(
-            label_config,
-            default=self._models.default_weights(wait_s=wait_s),
-            threshold=self._limits.threshold,
-            named=self._models.named_weights,
-        )
+    def _without_late(self, request: PredictRequest, answer: Answer, seconds: float) -> Answer:
+        """What was not begun in time goes to the pre-labelling job, where there is one."""
+        late = [place for place, result in enumerate(answer.results) if is_late(result)]
+        self._handover.took(len(answer.results) - len(late), seconds)
+        if not late or not self._hand_over(request, [request.tasks[place] for place in late]):
+            return answer
+        results = [handed_over(one.task_id) if is_late(one) else one for one in answer.results]
+        return replace(answer, results=results, warnings=[*answer.warnings, words(len(late), len(results))])
 
-    def _what_would_fit(self, plan: Plan) -> list[str]:
-        """For a config without a control for us: the default model's classes, and a control to write."""
-        if plan.planned:
-            return []
-        weights = self._models.default_weights(wait_s=0)
-        detector = self._models.loaded(weights)
-        if detector is None:
-            return []
-        told = control_for(detector.task, detector.class_names)
-        return [f"the model {weights.name} is one for {detector.task}. {told}"] if told else []
+    def _hand_over(self, request: PredictRequest, tasks: Sequence[Any]) -> bool:
+        """Whether the pre-labelling job takes these tasks; not if it is the one that asks, or for a version of its own."""
+        ids = [task.get("id") if isinstance(task, dict) else None for task in tasks]
+        if request.by_job or request.wanted_version or not self._handover.take(request.project, ids):
+            return False
+        self._metrics.handed_over.inc(len(tasks))
+        log.warning("project %s: %s", request.project, words(len(tasks), len(request.tasks)))
+        return True
 
-    def _report(
-        self, request: PredictRequest, plan: Plan, results: Sequence[TaskResult], seconds: float
-    ) -> None:
+    def _report(self, request: PredictRequest, answer: Answer, seconds: float) -> None:
+        results = answer.results
         failed = [result for result in results if result.problem is not None]
         regions = sum(len(result.regions) for result in results)
         self._metrics.tasks.labels(outcome="predicted").inc(len(results) - len(failed))
@@ -139,6 +141,8 @@ class Backend:
         for result in failed:
             assert result.problem is not None
             self._metrics.task_problems.labels(reason=result.problem.reason).inc()
+        for result in results:
+            self._metrics.found(result.label_counts(), scores_of(result))
         for result in failed[:_NAMED_TASKS]:
             # %r: what a task's data says must not be able to write log lines of its own.
             log.warning("project %s task %s: %r", request.project or "?", result.task_id, str(result.problem))
@@ -153,12 +157,16 @@ class Backend:
             len(results),
             seconds,
             regions,
-            plan.model_version,
+            answer.model_version,
         )
         self._inferences.append(
             request.project,
             inference_records(
-                results, model_version=plan.model_version, seconds=seconds, at=datetime.now(UTC)
+                results,
+                model_version=answer.model_version,
+                seconds=seconds,
+                at=datetime.now(UTC),
+                interactive=read_context(request.params.get("context")) is not None,
             ),
         )
 
@@ -173,10 +181,3 @@ class Backend:
         if not known:
             for problem in problems:
                 log.warning("project %s: %s", project or "?", problem)
-
-    def _remember(self, version: str) -> None:
-        with self._memory:
-            self._versions[version] = None
-            self._versions.move_to_end(version)
-            while len(self._versions) > 50:
-                self._versions.popitem(last=False)

@@ -27,6 +27,19 @@ class Weights:
     name: str
     digest: str
 
+    @property
+    def version(self) -> str:
+        """What the model_version of everything predicted with them begins with."""
+        return f"{self.name[:40]}.{self.digest[:8]}"
+
+
+def bucket_and_key(model: str) -> tuple[str, str]:
+    """Of s3://bucket/key. Raises NotFound."""
+    bucket, _, key = model.removeprefix("s3://").partition("/")
+    if not bucket or not key:
+        raise NotFound(f"MODEL={model!r} names no object", hint="write s3://bucket/key")
+    return bucket, key
+
 
 def find_weights(model: str, *, cache_dir: Path, open_bucket: Callable[[str], ObjectStore]) -> Weights:
     """What `MODEL` names: a file, or s3://bucket/key. Raises NotFound, Refused or Unavailable.
@@ -38,9 +51,7 @@ def find_weights(model: str, *, cache_dir: Path, open_bucket: Callable[[str], Ob
         if not path.is_file():
             raise NotFound(f"there is no weights file {path.name!r}", hint="check MODEL")
         return weights_of(path)
-    bucket, _, key = model.removeprefix("s3://").partition("/")
-    if not bucket or not key:
-        raise NotFound(f"MODEL={model!r} names no object", hint="write s3://bucket/key")
+    bucket, key = bucket_and_key(model)
     place = cache_dir / "weights" / hashlib.sha256(model.encode()).hexdigest()[:16]
     try:
         return weights_of(_fetched(open_bucket(bucket), bucket, key, place))

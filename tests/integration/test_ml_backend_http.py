@@ -102,10 +102,16 @@ def web_server() -> Iterator[str]:
 
 
 @contextmanager
-def ml_backend(folder: Path, environ: dict[str, str], *, state: str) -> Iterator[tuple[str, Path]]:
-    """The program, once its model is in a state."""
+def ml_backend(
+    folder: Path, environ: dict[str, str], *, state: str, path: Path = ROOT
+) -> Iterator[tuple[str, Path]]:
+    """The program, once its model is in a state. `path`: where it finds modules besides ours."""
     port = free_port()
-    environ = environ | {"PORT": str(port), "PYTHONPATH": str(ROOT), "CACHE_DIR": str(folder / "cache")}
+    environ = environ | {
+        "PORT": str(port),
+        "PYTHONPATH": f"{ROOT}:{path}",
+        "CACHE_DIR": str(folder / "cache"),
+    }
     command = [
         "env",
         *(f"{name}={value}" for name, value in environ.items()),
@@ -150,6 +156,8 @@ def environ(s3_url: str, redis_url: str, label_studio: str) -> dict[str, str]:
         "BASIC_AUTH_USER": AUTH[0],
         "BASIC_AUTH_PASS": AUTH[1],
         "PREDICT_THREADS": "2",
+        "ENGINE": "torch",  # test_engines.py is about the others; converting would keep the machine busy here
+        "IMAGE_ALLOWED_HOSTS": "127.0.0.1",
     }
 
 

@@ -21,6 +21,7 @@ from ml_backend.decode import LoadedImage
 from ml_backend.detectors import Detector, Found, FoundBox, Look
 from ml_backend.models import Models
 from ml_backend.problems import TaskProblem
+from ml_backend.versions import VersionBook
 from ml_backend.weights import Weights
 
 CONFIG = """
@@ -145,6 +146,7 @@ def a_client(
     images: FakeImages | None = None,
     models: Models | None = None,
     inferences: FakeInferences | None = None,
+    versions: VersionBook | None = None,
     **changes: Any,
 ) -> FlaskClient:
     app = create_app(
@@ -152,6 +154,7 @@ def a_client(
         models=models or models_of(detector or FakeDetector()),
         images=images or FakeImages(),
         inferences=inferences or FakeInferences([]),
+        versions=versions or VersionBook(None),
     )
     return app.test_client()
 

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from bridge.errors import SettingsError
+from bridge.errors import Busy, SettingsError
 from ml_backend.app import create_app
 from ml_backend.decode import LoadedImage
 from ml_backend.detectors import Found, Look
@@ -466,5 +466,52 @@ def test_what_is_not_begun_in_time_gets_no_result_and_the_rest_is_kept() -> None
 
     items = predict(a_client(Slow(), predict_budget_s=0.02), [task(n, f"s3://b/{n}") for n in range(40)])
     assert len(items) == 40
-    assert all("result" in item for item in items[:16])
-    assert all("result" not in item and "not begun in time" in item["error"] for item in items[16:])
+    assert all("result" in item for item in items[:8])
+    assert all("result" not in item and "not begun in time" in item["error"] for item in items[8:])
+
+
+class Crowded(FakeDetector):
+    """Its queue is full at the calls named, counted from 1."""
+
+    def __init__(self, *full: int) -> None:
+        super().__init__()
+        self._full = set(full)
+        self.calls = 0
+
+    def predict(self, images: Any, *, look: Look) -> list[Found]:
+        self.calls += 1
+        if self.calls in self._full:
+            raise Busy("256 pictures wait for the model already")
+        return super().predict(images, look=look)
+
+
+def test_a_model_with_a_full_queue_is_answered_503() -> None:
+    answer = a_client(Crowded(1)).post(
+        "/predict", json={"project": PROJECT, "label_config": CONFIG, "tasks": [task()]}
+    )
+    assert answer.status_code == 503
+    assert "wait for the model" in answer.get_json()["error"]
+
+
+def test_a_request_that_has_begun_waits_for_room_instead_of_losing_its_tasks() -> None:
+    detector = Crowded(2, 3)
+    items = predict(a_client(detector), [task(n, f"s3://b/{n}") for n in range(20)])
+    assert len(items) == 20
+    assert all(item["result"] for item in items)
+    assert sum(detector.batches) == 20
+
+
+def test_the_images_of_the_next_tasks_are_fetched_while_the_model_works() -> None:
+    images = FakeImages()
+    fetched: list[int] = []
+
+    class Watching(FakeDetector):
+        def predict(self, pictures: Any, *, look: Look) -> list[Found]:
+            deadline = time.monotonic() + 10
+            while len(images.asked) < 16 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            fetched.append(len(images.asked))
+            return super().predict(pictures, look=look)
+
+    predict(a_client(Watching(), images=images), [task(n, f"s3://b/{n}") for n in range(16)])
+    assert fetched[0] == 16  # of which the model has seen 8

@@ -1,0 +1,152 @@
+"""Our own model: YOLO weights filling the controls of labeling configs, as the door asks for it (model.py)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bridge.errors import BridgeError, SenderError
+from ml_backend.fit import control_for, fit
+from ml_backend.interactive import eager, read_context, snapped
+from ml_backend.model import Answer, Offer
+from ml_backend.models import Models
+from ml_backend.plan import Plan, make_plan
+from ml_backend.predict import Predictor
+from ml_backend.protocol import PredictRequest, SetupRequest
+from ml_backend.versions import VersionBook
+from ml_backend.weights import Weights
+
+log = logging.getLogger(__name__)
+_SHOWN = 10  # known versions named in an answer
+
+
+class YoloModel:
+    """Safe to use from several threads. `threshold`: where a config gives none.
+
+    Which weights: those that `params.model_version` of a prediction names; else those the project's `extra_params` name;
+    else the default ones. A control's own `model_path` or `model_version` goes before all of them."""
+
+    def __init__(
+        self,
+        *,
+        models: Models,
+        predictor: Predictor,
+        threshold: float,
+        versions: VersionBook,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._models = models
+        self._predictor = predictor
+        self._threshold = threshold
+        self._versions = versions
+        self._clock = clock
+
+    def start(self) -> None:
+        self._models.start()
+
+    def status(self) -> dict[str, Any]:
+        return self._models.status()
+
+    def setup(self, request: SetupRequest, *, wait_s: float) -> Offer:
+        """Waits for no model: what only a model tells is missing until it is loaded. Raises Unavailable when the
+        weights are missing or broken, SenderError when the config is no XML."""
+        default = self._models.default_weights(wait_s=wait_s)
+        if request.project and request.tells_params:
+            self._versions.want(request.project, request.wanted_version)
+        plan, problems = self._plan_of(request.project, request.label_config, default)
+        problems += [*plan.problems, *self._what_would_fit(plan, default)]
+        for item in plan.planned:
+            detector = self._models.loaded(item.weights)
+            if detector is None:
+                self._models.prefetch(item.weights)
+            else:
+                problems += fit(item, detector)[1]
+        return Offer(model_version=plan.model_version, warnings=problems)
+
+    def predict(self, request: PredictRequest, *, deadline: float) -> Answer:
+        default = self._models.default_weights(wait_s=max(0.0, deadline - self._clock()))
+        if request.wanted_version:
+            plan, problems = self._plan_asked(request, default), list[str]()
+        else:
+            plan, problems = self._plan_of(request.project, request.label_config, default)
+        drawn = read_context(request.params.get("context"))
+        used = plan if drawn is None else eager(plan)
+        results, said = self._predictor.predict(request.tasks, used, deadline=deadline)
+        if drawn is not None:
+            results = [snapped(result, drawn, used.planned) for result in results]
+        problems += [*said, *self._what_would_fit(plan, default)]
+        return Answer(results=results, model_version=plan.model_version, warnings=problems)
+
+    def versions(self, configs: Sequence[tuple[str, str]]) -> list[str]:
+        """What each of these configs would get from each of the weights at hand."""
+        found: dict[str, None] = {}
+        for project, config in configs:
+            for weights in self._candidates(project):
+                try:
+                    found[self._plan(config, weights).model_version] = None
+                except BridgeError:
+                    continue
+        return list(found)
+
+    def learn(self, action: str, event: Mapping[str, Any]) -> str | None:
+        return None
+
+    def _candidates(self, project: str) -> list[Weights]:
+        """The weights a request may ask for: the project's first, then the default ones, then all others."""
+        chosen = self._models.find_version(self._versions.wanted(project) or "") if project else None
+        return list(dict.fromkeys(([chosen] if chosen else []) + self._models.available()))
+
+    def _plan_of(self, project: str, label_config: str, default: Weights) -> tuple[Plan, list[str]]:
+        """The plan with the weights this project wants, or, when nobody has them, with the default ones."""
+        wanted = self._versions.wanted(project) if project else None
+        if not wanted:
+            return self._plan(label_config, default), []
+        chosen = self._models.find_version(wanted)
+        if chosen is not None:
+            return self._plan(label_config, chosen), []
+        problem = (
+            f"extra_params: there is no model version {wanted!r}, {self._known()}; {default.version} is used"
+        )
+        return self._plan(label_config, default), [problem]
+
+    def _plan_asked(self, request: PredictRequest, default: Weights) -> Plan:
+        """Raises SenderError when no weights at hand give this version for this config."""
+        asked, could_be = request.wanted_version, []
+        for weights in dict.fromkeys([default, *self._candidates(request.project)]):
+            plan = self._plan(request.label_config, weights)
+            if asked in (plan.model_version, weights.version):
+                return plan
+            could_be.append(plan.model_version)
+        known = ", ".join(could_be[:_SHOWN])
+        raise SenderError(
+            f"there is no model version {asked!r} for this labeling config", hint=f"there are {known}"
+        )
+
+    def _plan(self, label_config: str, default: Weights) -> Plan:
+        return make_plan(
+            label_config,
+            default=default,
+            threshold=self._threshold,
+            named=self._models.named_weights,
+            of_version=self._of_version,
+        )
+
+    def _of_version(self, asked: str) -> Weights:
+        found = self._models.find_version(asked)
+        if found is None:
+            raise SenderError(f"there is no model version {asked!r}", hint=self._known())
+        return found
+
+    def _known(self) -> str:
+        known = [weights.version for weights in self._models.available()]
+        return "there are " + ", ".join(known[:_SHOWN]) if known else "none is known yet"
+
+    def _what_would_fit(self, plan: Plan, default: Weights) -> list[str]:
+        """For a config without a control for us: the default model's classes, and a control to write."""
+        detector = None if plan.planned else self._models.loaded(default)
+        if detector is None:
+            return []
+        told = control_for(detector.task, detector.class_names)
+        return [f"the model {default.name} is one for {detector.task}. {told}"] if told else []
