@@ -6,6 +6,7 @@ example worked out by hand, are in docs/metrics.md.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,9 @@ from bridge.state import StateView
 DECIMALS = 4
 # The ML backend's clock may be behind Label Studio's when a task is predicted as soon as it is made.
 CLOCKS_DIFFER = timedelta(minutes=1)
+
+STEPS = ("decode_s", "queue_s", "inference_s", "encode_s")
+"""Of a task's way through the ML backend: picture, wait for a batch, model, regions (ml_backend/timings.py)."""
 
 Outcome = Literal["compared", "no prediction", "skipped", "copied"]
 
@@ -202,13 +206,14 @@ def _predictions(state: StateView) -> dict[int, list[Prediction]]:
 
 
 def _prediction(data: Mapping[str, Any], source: str) -> Prediction | None:
-    """None for an inference that failed, or that an older ML backend wrote without its regions."""
+    """None for an inference that failed, that an older ML backend wrote without its regions, or that only answered what a
+    person was drawing: nobody had it before them."""
     regions = data.get("regions" if source == "inference" else "result")
     try:
         created_at = parse_time(data.get("created_at"))
     except (ValueError, TypeError):
         return None
-    if created_at is None or not isinstance(regions, list) or "problem" in data:
+    if created_at is None or not isinstance(regions, list) or "problem" in data or data.get("interactive"):
         return None
     return Prediction(
         id=data["id"] if isinstance(data.get("id"), int) else None,
@@ -365,20 +370,43 @@ def _inferences_json(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     requests: dict[str, tuple[float, int]] = {}
     labels: Counter[str] = Counter()
     scores: list[float] = []
-    tasks, failed = 0, 0
+    steps: dict[str, list[float]] = {}
+    batches: list[float] = []
+    engines: Counter[str] = Counter()
+    tasks, failed, interactive = 0, 0, 0
     for data in records:
+        if data.get("interactive"):
+            interactive += 1
+            continue
         tasks += 1
+        timing = data.get("timing")
+        if isinstance(timing, Mapping):
+            for step in STEPS:
+                if isinstance(timing.get(step), int | float):
+                    steps.setdefault(step, []).append(float(timing[step]))
+            if isinstance(timing.get("batch"), int) and timing["batch"] > 0:
+                batches.append(timing["batch"])
+            engines.update(name for name in timing.get("engines") or [] if isinstance(name, str))
         failed += "problem" in data
         labels.update(data.get("labels") or {})
         scores += data.get("scores") or []
         seconds, shared_by = data.get("request_seconds"), data.get("request_tasks")
         if isinstance(seconds, int | float) and isinstance(shared_by, int) and shared_by > 0:
             requests[str(data.get("id")).rpartition("-")[0]] = (seconds, shared_by)
+    tenths = Counter(min(int(score * 10), 9) for score in scores)
     return {
         "requests": len(requests),
         "tasks": tasks,
         "failed": failed,
-        "request_seconds": _seconds([seconds for seconds, _ in requests.values()]),
+        "interactive": interactive,
+        "request_seconds": _seconds([seconds for seconds, _ in requests.values()])
+        | _percentiles([seconds for seconds, _ in requests.values()]),
+        "steps": {step: _seconds(found) | _percentiles(found) for step, found in sorted(steps.items())},
+        "batch": {
+            "mean": _rounded(statistics.fmean(batches)) if batches else None,
+            "most": max(batches, default=None),
+        },
+        "engines": dict(sorted(engines.items())),
         "seconds_a_task": _rounded(
             sum(seconds for seconds, _ in requests.values()) / sum(shared for _, shared in requests.values())
         )
@@ -387,6 +415,16 @@ def _inferences_json(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "regions": len(scores),
         "labels": dict(sorted(labels.items())),
         "mean_score": _rounded(statistics.fmean(scores)) if scores else None,
+        "score_tenths": [tenths[tenth] for tenth in range(10)],
+    }
+
+
+def _percentiles(found: Sequence[float]) -> dict[str, float | None]:
+    """The value that 95, and 99, of a hundred do not pass: the nearest one there is."""
+    ordered = sorted(found)
+    return {
+        f"p{share}": _rounded(ordered[max(0, math.ceil(share / 100 * len(ordered)) - 1)]) if ordered else None
+        for share in (95, 99)
     }
 
 

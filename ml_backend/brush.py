@@ -7,6 +7,8 @@ less one (4 each); then for each run 1, which size (2), the run's length less on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -46,3 +48,22 @@ def encode(pixels: np.ndarray) -> list[int]:
     text = "".join(bits)
     text += "0" * (-len(text) % 8)
     return list(int(text, 2).to_bytes(len(text) // 8, "big"))
+
+
+def decode(rle: Sequence[int]) -> np.ndarray:
+    """The other way: a flat bool array, True where a pixel is marked. Of what `encode` writes."""
+    bits = "".join(f"{byte:08b}" for byte in rle)
+    count, word = int(bits[:32], 2), int(bits[32:37], 2) + 1
+    sizes = [int(bits[37 + 4 * number : 41 + 4 * number], 2) + 1 for number in range(4)]
+    values = np.zeros(count, dtype=bool)
+    at, filled = 53, 0
+    while filled < count:
+        repeated, which = bits[at] == "1", int(bits[at + 1 : at + 3], 2)
+        length = int(bits[at + 3 : at + 3 + sizes[which]], 2) + 1
+        at += 3 + sizes[which]
+        for _ in range(1 if repeated else length):
+            run = length if repeated else 1
+            values[filled : filled + run] = int(bits[at : at + word], 2) > 0
+            at += word
+            filled += run
+    return values[_CHANNELS - 1 :: _CHANNELS]

@@ -22,6 +22,7 @@ from bridge.errors import BridgeError, NotFound
 from bridge.settings import MIB
 from bridge.store import ObjectStore
 from ml_backend.decode import LoadedImage, decode
+from ml_backend.image_cache import ImageCache, Kept
 from ml_backend.problems import TaskProblem
 from ml_backend.references import (
     InBucket,
@@ -34,6 +35,7 @@ from ml_backend.references import (
     origin_of,
     shown,
 )
+from ml_backend.safety import GuardedTransport, WebRules, check_url
 
 _MAX_REDIRECTS = 5
 _ACCESS_TOKEN_S = 200.0  # Label Studio 1.23.2 gives access tokens that live 300 s
@@ -74,15 +76,19 @@ class ImageLoader:
         video_limits: Limits | None = None,
         open_bucket: Callable[[str], ObjectStore],
         document_root: Path | None = None,
+        rules: WebRules | None = None,
+        cache: ImageCache | None = None,
         http: httpx.Client | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = label_studio_url
+        self._cache = cache
         self._limits = limits
         self._video_limits = video_limits or limits
         self._open_bucket = open_bucket
         self._document_root = document_root
-        self._http = http or httpx.Client(follow_redirects=False)
+        self._rules = rules or WebRules()
+        self._http = http or httpx.Client(follow_redirects=False, transport=GuardedTransport(self._rules))
         self._clock = clock
         self._token = _Token(api_key, label_studio_url, self._http, clock)
         self._stores: dict[str, ObjectStore] = {}
@@ -129,7 +135,13 @@ class ImageLoader:
             if info is None:
                 raise NotFound(f"there is no object {what}")
             self._check_size(what, info.size_bytes, limits)
-            return store.get(place.key)
+            state = f"{info.md5}-{info.size_bytes}-{info.last_modified.isoformat()}"
+            if (kept := self._kept(what, limits)) is not None and kept.tag == state:
+                return kept.body
+            body = store.get(place.key)
+            if self._cache is not None and limits is self._limits and len(body) == info.size_bytes:
+                self._cache.put(what, state, body)
+            return body
         except TaskProblem:
             raise
         except NotFound as error:
@@ -138,6 +150,10 @@ class ImageLoader:
             raise TaskProblem(
                 "unreachable" if error.retryable else "refused", f"{what}: {error}", passing=True
             ) from error
+
+    def _kept(self, source: str, limits: Limits) -> Kept | None:
+        """Images only: videos would push all of them out."""
+        return self._cache.get(source) if self._cache is not None and limits is self._limits else None
 
     def _from_disk(self, path: Path, limits: Limits) -> bytes:
         try:
@@ -173,8 +189,11 @@ class ImageLoader:
         asked_again = False
         hops = 0
         while hops <= _MAX_REDIRECTS:
+            check_url(url, self._rules)
             ours = is_label_studio(url, self._url)
             headers = self._token.headers(renew=asked_again) if ours else {}
+            kept = self._kept(_unsigned(url), limits)
+            headers |= _unless_still(kept)
             left = max(0.1, deadline - self._clock())
             timeout = httpx.Timeout(left, connect=min(5.0, left))
             with self._http.stream(
@@ -195,8 +214,14 @@ class ImageLoader:
                         )
                     hops += 1
                     continue
+                if answer.status_code == 304 and kept is not None:
+                    self._check_size(what, len(kept.body), limits)
+                    return kept.body
                 self._check_status(what, answer.status_code, ours=ours)
-                return self._body(answer, what, deadline, limits)
+                body = self._body(answer, what, deadline, limits)
+                if self._cache is not None and limits is self._limits and (tag := _tag_of(answer)):
+                    self._cache.put(_unsigned(url), tag, body)
+                return body
         raise TaskProblem("address", f"{what} redirects more than {_MAX_REDIRECTS} times")
 
     def _check_status(self, what: str, status: int, *, ours: bool) -> None:
@@ -237,6 +262,30 @@ class ImageLoader:
         if is_label_studio(url, self._url):
             return "is Label Studio running, and is LABEL_STUDIO_URL right?"
         return "is the server running, and can this machine reach it?"
+
+
+def _unsigned(url: str) -> str:
+    """A signed address without its signature, which is another each time; the source still says what is current."""
+    place, _, query = url.partition("?")
+    return place if "X-Amz-Signature=" in query or "Signature=" in query else url
+
+
+def _tag_of(answer: httpx.Response) -> str:
+    """What the source calls this state of the picture; "" when it does not say, or wants no copies."""
+    if "no-store" in answer.headers.get("cache-control", "").lower():
+        return ""
+    if etag := answer.headers.get("etag"):
+        return f"etag {etag}"
+    modified = answer.headers.get("last-modified")
+    return f"modified {modified}" if modified else ""
+
+
+def _unless_still(kept: Kept | None) -> dict[str, str]:
+    """Headers that ask for the picture only if it is no longer as it was kept."""
+    if kept is None:
+        return {}
+    kind, _, value = kept.tag.partition(" ")
+    return {"If-None-Match" if kind == "etag" else "If-Modified-Since": value}
 
 
 class _Token:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -108,10 +110,17 @@ def _body(lines: Sequence[bytes]) -> bytes:
 
 
 def inference_records(
-    results: Sequence[TaskResult], *, model_version: str, seconds: float, at: datetime
+    results: Sequence[TaskResult],
+    *,
+    model_version: str,
+    seconds: float,
+    at: datetime,
+    interactive: bool = False,
 ) -> list[dict[str, Any]]:
-    """One record a task: version, time of the whole request, boxes for each label, scores, and the regions: Label Studio
-    tells nobody of the predictions it stores, and people's work is compared with them. Pure but for the id."""
+    """One record a task: version, time of the whole request and of its steps, boxes for each label, scores, and the
+    regions: Label Studio tells nobody of the predictions it stores, and people's work is compared with them.
+
+    `interactive`: answers to what a person drew, which Label Studio stores nowhere. Pure but for the id."""
     request_id = uuid.uuid4().hex
     records = []
     for index, result in enumerate(results):
@@ -123,13 +132,26 @@ def inference_records(
             "request_seconds": round(seconds, 4),
             "request_tasks": len(results),
             "labels": result.label_counts(),
-            "scores": [round(region["score"], 4) for region in result.regions],
+            "scores": [round(score, 4) for score in scores_of(result)],
             "regions": list(result.regions),
         }
         if result.problem is not None:
             record["problem"] = result.problem.reason
+        if result.timing is not None:
+            record["timing"] = {
+                name: round(value, 4) if isinstance(value, float) else value
+                for name, value in asdict(result.timing).items()
+            }
+        if interactive:
+            record["interactive"] = True
         records.append(record)
     return records
+
+
+def scores_of(result: TaskResult) -> list[float]:
+    """Those of its regions that have one; somebody's own model may leave it out."""
+    found = [region.get("score") for region in result.regions]
+    return [float(score) for score in found if isinstance(score, int | float) and math.isfinite(score)]
 
 
 def send_to_redis(redis_url: str) -> Callable[[str, bytes], None]:

@@ -1,10 +1,18 @@
-"""The backend's figures for Prometheus."""
+"""The backend's figures for Prometheus. `Metrics` hears of each step of a prediction (`timings.Timings`)."""
 
 from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+_STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_PICTURES = (1, 2, 4, 8, 16, 32, 64)
+_SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_MOST_LABELS = 500  # labels are what people write into configs: a series each, but not without end
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
 
@@ -28,12 +36,63 @@ class Metrics:
         )
         self.regions = Counter("ml_backend_regions", "Regions sent to Label Studio", **own)
         self.busy = Counter("ml_backend_busy", "Predictions refused because too many were running", **own)
+        self.handed_over = Counter(
+            "ml_backend_tasks_handed_over", "Tasks that the pre-labelling job does instead", **own
+        )
         self.inferences_dropped = Counter(
             "ml_backend_inference_records_dropped", "Inference records that Redis did not take in time", **own
+        )
+        steps = {"buckets": _STEP_SECONDS, "registry": self._registry}
+        self._decode = Histogram("ml_backend_decode_seconds", "Fetching and decoding one picture", **steps)
+        self._queue = Histogram("ml_backend_queue_seconds", "One picture waiting for its batch", **steps)
+        self._inference = Histogram(
+            "ml_backend_inference_seconds", "One batch going through a model", ["engine"], **steps
+        )
+        self._encode = Histogram("ml_backend_encode_seconds", "Making one task's regions", **steps)
+        self._batch = Histogram(
+            "ml_backend_batch_pictures", "Pictures in one batch", ["engine"], buckets=_PICTURES, **own
+        )
+        self._label_regions = Counter("ml_backend_label_regions", "Regions by label", ["label"], **own)
+        self._scores = Histogram("ml_backend_region_score", "Scores of regions", buckets=_SCORES, **own)
+        self._labels: set[str] = set()
+        self._labels_lock = threading.Lock()
+        self.replacement_failed = Gauge(
+            "ml_backend_model_replacement_failed",
+            "1 while MODEL is another that cannot be used, and the one before it serves",
+            multiprocess_mode="livemax",
+            **own,
         )
         self.model_ready = Gauge(
             "ml_backend_model_ready", "1 when the model is loaded", multiprocess_mode="livemax", **own
         )
+
+    def decoded(self, seconds: float) -> None:
+        self._decode.observe(seconds)
+
+    def queued(self, seconds: float) -> None:
+        self._queue.observe(seconds)
+
+    def computed(self, engine: str, seconds: float, pictures: int) -> None:
+        self._inference.labels(engine=engine).observe(seconds)
+        self._batch.labels(engine=engine).observe(pictures)
+
+    def encoded(self, seconds: float) -> None:
+        self._encode.observe(seconds)
+
+    def found(self, labels: dict[str, int], scores: Iterable[float]) -> None:
+        """One task's regions, by label, and their scores."""
+        for label, count in labels.items():
+            self._label_regions.labels(label=self._known(label)).inc(count)
+        for score in scores:
+            if math.isfinite(score):
+                self._scores.observe(score)
+
+    def _known(self, label: str) -> str:
+        with self._labels_lock:
+            if label in self._labels or len(self._labels) < _MOST_LABELS:
+                self._labels.add(label)
+                return label
+        return "(others)"
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""

@@ -7,7 +7,16 @@ from typing import Literal
 from bridge.errors import BridgeError
 
 Reason = Literal[
-    "data", "address", "missing", "refused", "unreachable", "too_large", "undecodable", "model", "late"
+    "data",
+    "address",
+    "missing",
+    "refused",
+    "unreachable",
+    "too_large",
+    "undecodable",
+    "model",
+    "late",
+    "handed_over",
 ]
 
 

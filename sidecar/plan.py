@@ -133,6 +133,8 @@ def wanted(settings: SidecarSettings, project_id: int) -> Wanted:
     ml: Json | None = None
     if settings.ml_backend_url:
         ml = {"project": project_id, "url": settings.ml_backend_url, "title": ML_TITLE} | _ml_auth(settings)
+        if settings.ml_interactive:  # otherwise what people chose in Label Studio stays
+            ml["is_interactive"] = True
     return Wanted(
         hook=wanted_hook(project_id, settings.sidecar_url, settings.webhook_secret),
         ml_backend=ml,

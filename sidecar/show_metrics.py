@@ -50,6 +50,14 @@ def _version(version: Mapping[str, Any]) -> Iterator[str]:
             f"  model   {model['tasks']} tasks ({model['failed']} failed) in {model['requests']} requests, "
             f"{_number(model['seconds_a_task'])} s a task, {model['regions']} regions, mean score {_share(model['mean_score'])}"
         )
+        if model.get("steps"):  # not there in a summary made by an older worker
+            steps = ", ".join(
+                f"{step.removesuffix('_s')} {_number(found['median'])} (95 %: {_number(found['p95'])})"
+                for step, found in model["steps"].items()
+            )
+            yield f"  seconds {steps}; {' + '.join(model['engines']) or 'no engine'}"
+        if model["labels"]:
+            yield "  found   " + ", ".join(f"{count} {label}" for label, count in model["labels"].items())
     if version["labels"]:
         head = "".join(f"{name[:7]:>8}" for name in _HEAD)
         yield f"  {'label':<18}{head}{'prec.':>7}{'recall':>7}{'IoU':>7}"

@@ -43,6 +43,7 @@ def drift_of(want: Wanted, backend: Mapping[str, Any]) -> list[str]:
         "authentication": backend.get("auth_method") == want.ml_backend["auth_method"],
         "user name": not needs_auth or backend.get("basic_auth_user") == want.ml_backend["basic_auth_user"],
         "no password": not needs_auth or bool(backend.get("basic_auth_pass_is_set")),
+        "not interactive": not want.ml_backend.get("is_interactive") or bool(backend.get("is_interactive")),
         f"it is {backend.get('readable_state') or 'in trouble'}": backend.get("state") not in _TROUBLED,
     }
     return [name for name, right in checks.items() if not right]

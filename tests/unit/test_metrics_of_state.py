@@ -169,6 +169,44 @@ def test_the_example_gives_the_numbers_worked_out_by_hand() -> None:
     assert model["seconds_a_task"] == 0.2
 
 
+def test_where_the_models_time_goes_is_told_by_step_and_percentile() -> None:
+    timings = [
+        {
+            "decode_s": 0.01 * n,
+            "queue_s": 0.0,
+            "inference_s": 0.1,
+            "encode_s": 0.001,
+            "batch": n,
+            "engines": ["onnx"],
+        }
+        for n in range(1, 21)
+    ]
+    records = [inference(n, n, [], timing=timing, scores=[0.05, 1.0]) for n, timing in enumerate(timings)]
+    [version] = summary_of([*records, inference(99, 99, [])])["versions"]
+    model = version["model"]
+    assert model["steps"]["decode_s"] == {
+        "count": 20,
+        "median": 0.105,
+        "mean": 0.105,
+        "p95": 0.19,
+        "p99": 0.2,
+    }
+    assert model["steps"]["inference_s"]["p95"] == 0.1
+    assert model["batch"] == {"mean": 10.5, "most": 20}
+    assert model["engines"] == {"onnx": 20}
+    assert model["score_tenths"] == [20, 0, 0, 0, 0, 0, 0, 0, 0, 20]
+
+
+def test_an_answer_to_what_somebody_drew_is_no_prediction_they_had_before_them() -> None:
+    usual = [box("Cat", 10, 10, id="a"), box("Cat", 50, 10, id="b")]
+    drawn = inference(2, 1, usual[:1], at=60, interactive=True)
+    made = annotation(1, 1, ANN, usual, at=100, lead_time=4)
+    found = summary_of([task(1), inference(1, 1, usual, at=50), drawn, made])
+    [version] = found["versions"]
+    assert (version["predicted"], version["kept"]) == (2, 2)
+    assert (version["model"]["tasks"], version["model"]["interactive"]) == (1, 1)
+
+
 def test_the_page_shows_the_same_numbers() -> None:
     [version] = summary_of(example())["versions"]
     labels = {label["label"]: label for label in version["labels"]}

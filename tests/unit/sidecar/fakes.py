@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
 
+from bridge.edges import stream
 from bridge.errors import NotFound, Refused, Unavailable
 from bridge.jobs import Job
 from bridge.settings import SidecarSettings
@@ -207,8 +208,15 @@ class FakeRedis:
     def xlen(self, key: str) -> int:
         return len(self.data.get(key, []))
 
-    def xrange(self, key: str, count: int | None = None) -> list[Any]:
-        return self.data.get(key, [])[:count]
+    def xrange(self, key: str, min: str = "-", max: str = "+", count: int | None = None) -> list[Any]:
+        """All of a stream, or the one entry that is both `min` and `max`."""
+        found = self.data.get(key, [])
+        return [item for item in found if min == "-" or item[0] == min.encode()][:count]
+
+    def register_script(self, script: str) -> Callable[..., Any]:
+        """Knows the one script that status runs."""
+        assert script == stream.OLDEST_ID
+        return lambda keys: next((id for id, _ in self.xrange(keys[0], count=1)), None)
 
     def xrevrange(self, key: str, count: int | None = None) -> list[Any]:
         return self.data.get(key, [])[::-1][:count]

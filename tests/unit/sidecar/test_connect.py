@@ -113,6 +113,23 @@ def test_an_ml_backend_without_password_is_registered_without_one() -> None:
     assert "basic_auth_pass" not in ml
 
 
+def test_interactive_use_is_switched_on_where_it_is_wanted_and_otherwise_left_as_people_chose() -> None:
+    def row(world: World) -> dict[str, Any]:
+        (ml,) = world.studio.rows["ml"].values()
+        return ml
+
+    world = connected()
+    assert not row(world).get("is_interactive")
+    row(world).update(is_interactive=True, state="ER", readable_state="Error")
+    assert not failed(connect(world))
+    assert row(world)["is_interactive"]
+    wanted = connected(ML_INTERACTIVE="yes")
+    assert row(wanted)["is_interactive"]
+    row(wanted)["is_interactive"] = False
+    assert any("not interactive" in said.text for said in of(connect(wanted), ML_BACKEND))
+    assert row(wanted)["is_interactive"]
+
+
 def test_label_studio_is_told_the_address_of_the_store_that_it_can_reach() -> None:
     world = connected(LABEL_STUDIO_S3_URL="http://store.inside:9000")
     (storage,) = world.studio.rows["s3"].values()
