@@ -17,6 +17,10 @@
     metrics/summary.json                                a summary for each model version; names the file above; put last
 {prefix}/models/engines/{sha256 of the weights}/{engine}/{name}
                                                         weights converted for a kind of machine; manifest.json last
+
+{prefix}/models/
+    current.json                                        which published weights serve, for whoever reads this pointer
+    {version}/{file}                                    weights; manifest.json is put last and makes them whole
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ _EXPORT = re.compile(r"exports/([0-9a-z_-]{1,120})/([^/]+)")
 _SNAPSHOT = re.compile(r"snapshots/(\d{13})/([^/]+)")
 _RESTORE = re.compile(r"restores/([0-9a-f]{16})/order\.json")
 _ENGINE = re.compile(r"models/engines/([0-9a-f]{64})/([A-Za-z0-9._-]{1,120})/([^/]+)")
+_MODEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,39}\.[0-9a-f]{8})/([^/]+)")
 _MEDIA = re.compile(r"media/([0-9a-f]{64})(\.[a-z0-9]{1,10})?")
 
 
@@ -102,6 +107,32 @@ class EngineKey:
     digest: str
     engine: str
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelKey:
+    """One file of published weights; `name` has no slash."""
+
+    version: str
+    name: str
+
+
+class ModelsLayout:
+    """Builds and reads the keys of published weights below `root`, which is empty or ends with a slash."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    @property
+    def pointer(self) -> str:
+        return f"{self.root}current.json"
+
+    def model(self, key: ModelKey) -> str:
+        return f"{self.root}{key.version}/{key.name}"
+
+    def parse_model(self, key: str) -> ModelKey | None:
+        found = _MODEL.fullmatch(key.removeprefix(self.root)) if key.startswith(self.root) else None
+        return ModelKey(version=found[1], name=found[2]) if found else None
 
 
 class Layout:
@@ -218,6 +249,11 @@ class Layout:
     @property
     def restore_ids(self) -> str:
         return f"{self.root}restore/ids.jsonl"
+
+
+def models_prefix(prefix: str = "") -> str:
+    """Published weights lie under this."""
+    return f"{prefix}/models/" if prefix else "models/"
 
 
 def projects_prefix(prefix: str = "") -> str:

@@ -31,6 +31,18 @@ def url(value: str) -> str:
     return value.rstrip("/")
 
 
+def proxy_url(value: str) -> str:
+    allowed = "an address such as http://proxy.example:3128, with user:password@ before the name where it wants them"
+    try:
+        parts = urlsplit(value)
+        given = parts.scheme in ("http", "https") and parts.hostname and parts.port is not None
+    except ValueError:  # a port that is no number; what urlsplit says may hold the password
+        given = False
+    if not given or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(allowed)
+    return value.rstrip("/")
+
+
 def redis_url(value: str) -> str:
     if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
         raise ValueError("an address such as redis://127.0.0.1:6379/0")
@@ -71,6 +83,12 @@ def log_level(value: str) -> str:
     return value.upper()
 
 
+def engine_name(value: str) -> str:
+    if value.lower() not in ("auto", "torch", "onnx", "openvino", "tensorrt"):
+        raise ValueError("one of auto, torch, onnx, openvino, tensorrt")
+    return value.lower()
+
+
 def bucket_name(value: str) -> str:
     """The names that both CORTX generations accept (cortx-s3server S3_put_bucket rules): no "--", "..", ".-"."""
     if not re.fullmatch(r"[a-z0-9](?:[a-z0-9]|[.-](?=[a-z0-9])){2,62}", value):
@@ -92,6 +110,24 @@ def regular_expression(value: str) -> str:
     except re.error as error:
         raise ValueError(f"a regular expression ({error})") from None
     return value
+
+
+def cron_or_never(value: str) -> str:
+    """A cron line, or "" for 0."""
+    return "" if value == "0" else parse_cron(value)
+
+
+def dotted_class(value: str) -> str:
+    module, colon, name = value.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        raise ValueError("a class to import, as package.module:Class")
+    return value
+
+
+def yes_or_no(value: str) -> bool:
+    if value.lower() not in ("yes", "no", "true", "false"):
+        raise ValueError("yes or no")
+    return value.lower() in ("yes", "true")
 
 
 def secret_text(value: str) -> str:
@@ -126,9 +162,15 @@ class FromEnv:
         """Read this program's settings; raises SettingsError naming every wrong or missing value."""
         problems: list[str] = []
         settings = _read(cls, environ, problems)
+        problems += cls.missing(environ)
         if problems:
             raise SettingsError("wrong settings:\n  " + "\n  ".join(problems))
         return settings  # type: ignore[no-any-return]
+
+    @classmethod
+    def missing(cls, environ: Mapping[str, str]) -> list[str]:
+        """What no setting says alone."""
+        return []
 
 
 def _read(cls: type[Any], environ: Mapping[str, str], problems: list[str]) -> Any:
@@ -166,6 +208,13 @@ class S3Settings(FromEnv):
     ca_bundle: str | None = setting(
         "AWS_CA_BUNDLE", text, "file with the store's own CA certificate", default=None
     )
+    proxy_url: str | None = setting(
+        "S3_PROXY_URL",
+        proxy_url,
+        "proxy on the way to the object store, and to nothing else; empty: none, whatever HTTP_PROXY says",
+        default=None,
+        secret=True,  # it may hold a password
+    )
     bucket: str = setting("BUCKET", bucket_name, "the bucket that keeps everything")
     bucket_prefix: str = setting("BUCKET_PREFIX", prefix, "key prefix inside the bucket", default="")
 
@@ -186,6 +235,13 @@ class SidecarSettings(FromEnv):
 
     label_studio: LabelStudioSettings = group(LabelStudioSettings)
     s3: S3Settings = group(S3Settings)
+    restore_api_key: str | None = setting(
+        "RESTORE_API_KEY",
+        text,
+        "token of another Label Studio to restore into (`restore --to`); empty: LABEL_STUDIO_API_KEY",
+        default=None,
+        secret=True,
+    )
     redis_url: str = setting(
         "REDIS_URL", redis_url, "address of Redis, with its password if it has one", secret=True
     )
@@ -204,6 +260,12 @@ class SidecarSettings(FromEnv):
         url,
         "the ML backend's address as Label Studio reaches it; empty: none is registered",
         default=None,
+    )
+    ml_interactive: bool = setting(
+        "ML_INTERACTIVE",
+        yes_or_no,
+        "yes: register the ML backend for interactive pre-annotation (the page's Auto-Annotation)",
+        default=False,
     )
     basic_auth_user: str | None = setting(
         "BASIC_AUTH_USER", text, "user name that guards the ML backend", default=None
@@ -235,8 +297,15 @@ class SidecarSettings(FromEnv):
     spool_dir: str = setting(
         "SPOOL_DIR", text, "folder for webhooks while Redis is away; keep it on a volume", default="spool"
     )
+    spool_max_mib: int = setting(
+        "SPOOL_MAX_MIB",
+        whole(1, 1_000_000),
+        "largest size of the spool, in MiB; half of it is an alarm, all of it refuses webhooks",
+        default=4096,
+    )
+    # Redis takes no value above 512 MiB (its proto-max-bulk-len).
     webhook_max_mib: int = setting(
-        "WEBHOOK_MAX_MIB", whole(1, 1024), "largest webhook body, in MiB", default=64
+        "WEBHOOK_MAX_MIB", whole(1, 500), "largest webhook body, in MiB", default=64
     )
     log_level: str = setting("LOG_LEVEL", log_level, "DEBUG, INFO, WARNING or ERROR", default="INFO")
 
@@ -247,8 +316,70 @@ class WorkersSettings(FromEnv):
 
     label_studio: LabelStudioSettings = group(LabelStudioSettings)
     s3: S3Settings = group(S3Settings)
+    restore_api_key: str | None = setting(
+        "RESTORE_API_KEY",
+        text,
+        "token of another Label Studio to restore into (`restore --to`); empty: LABEL_STUDIO_API_KEY",
+        default=None,
+        secret=True,
+    )
     redis_url: str = setting(
         "REDIS_URL", redis_url, "address of Redis, with its password if it has one", secret=True
+    )
+    sidecar_url: str = setting(
+        "SIDECAR_URL",
+        url,
+        "the sidecar's address as Label Studio reaches it",
+        default="http://127.0.0.1:9100",
+    )
+    webhook_secret: str | None = setting(
+        "WEBHOOK_SECRET",
+        secret_text,
+        "secret that Label Studio sends with each webhook; workers without it repair no webhooks",
+        default=None,
+        secret=True,
+    )
+    ml_backend_url: str | None = setting(
+        "ML_BACKEND_URL",
+        url,
+        "the ML backend's address as Label Studio reaches it; empty: none is registered",
+        default=None,
+    )
+    basic_auth_user: str | None = setting(
+        "BASIC_AUTH_USER", text, "user name that guards the ML backend", default=None
+    )
+    basic_auth_pass: str | None = setting(
+        "BASIC_AUTH_PASS", text, "password that guards the ML backend", default=None, secret=True
+    )
+    prelabel_new_tasks: bool = setting(
+        "PRELABEL_NEW_TASKS",
+        yes_or_no,
+        "yes: tasks that are made in a connected project are pre-labelled as they come",
+        default=False,
+    )
+    reconcile_seconds: int = setting(
+        "RECONCILE_SECONDS",
+        whole(0, 86400),
+        "how often the tasks touched since the last look are compared with the record; 0: not",
+        default=60,
+    )
+    reconcile_light_minutes: int = setting(
+        "RECONCILE_LIGHT_MINUTES",
+        whole(0, 10080),
+        "how often all tasks are listed and counted, and new projects looked for; 0: not",
+        default=60,
+    )
+    reconcile_full_cron: str = setting(
+        "RECONCILE_FULL_CRON",
+        cron_or_never,
+        "when everything is compared (minute hour day month weekday); 0: never",
+        default="30 2 * * *",
+    )
+    connect_new_projects: bool = setting(
+        "CONNECT_NEW_PROJECTS",
+        yes_or_no,
+        "yes: projects that nobody has connected get the webhook and are read whole; else they are only listed",
+        default=False,
     )
     baseline_page_size: int = setting(
         "BASELINE_PAGE_SIZE", whole(1, 5000), "tasks a page while a project is read whole", default=500
@@ -274,6 +405,24 @@ class WorkersSettings(FromEnv):
         "formats of the exports by count and by time, with commas between",
         default="JSON",
     )
+    snapshot_every_records: int = setting(
+        "SNAPSHOT_EVERY_RECORDS",
+        whole(0, 1_000_000_000),
+        "make a snapshot of a project after so many new records; 0: not",
+        default=20_000,
+    )
+    snapshot_every_hours: int = setting(
+        "SNAPSHOT_EVERY_HOURS",
+        whole(0, 100_000),
+        "make a snapshot of a project that has changed after so many hours; 0: not",
+        default=24,
+    )
+    snapshot_keep_days: int = setting(
+        "SNAPSHOT_KEEP_DAYS",
+        whole(1, 100_000),
+        "keep a snapshot of each day for so many days, before that one of each month",
+        default=30,
+    )
     sweep_seconds: float = setting(
         "SWEEP_SECONDS", number(0.2, 60), "how often the scheduler looks for forgotten streams", default=2.0
     )
@@ -283,6 +432,12 @@ class WorkersSettings(FromEnv):
 @dataclass(frozen=True, kw_only=True)
 class MlBackendSettings(FromEnv):
     """`python -m ml_backend`: pre-labels. Nothing is loaded from it on import."""
+
+    @classmethod
+    def missing(cls, environ: Mapping[str, str]) -> list[str]:
+        if environ.get("MODEL", "").strip() or environ.get("MODEL_CLASS", "").strip():
+            return []
+        return ["MODEL is not set: weights, or MODEL_CLASS for a model of your own"]
 
     label_studio_url: str = setting("LABEL_STUDIO_URL", url, "address of Label Studio")
     label_studio_api_key: str | None = setting(
@@ -306,12 +461,42 @@ class MlBackendSettings(FromEnv):
     basic_auth_pass: str | None = setting(
         "BASIC_AUTH_PASS", text, "password that guards the ML backend", default=None, secret=True
     )
-    model: str = setting("MODEL", text, "weights: a file, or s3://bucket/key in the object store")
+    model: str = setting(
+        "MODEL",
+        text,
+        "weights: a file, s3://bucket/key in the object store, or s3://bucket/…/current.json for what "
+        "`sidecar model activate` names; needed unless there is a MODEL_CLASS",
+        default="",
+    )
+    model_class: str | None = setting(
+        "MODEL_CLASS",
+        dotted_class,
+        "your own model instead, a label-studio-ml class: package.module:Class (docs/own-model.md)",
+        default=None,
+    )
+    model_check_seconds: float = setting(
+        "MODEL_CHECK_SECONDS",
+        number(0, 86400),
+        "how often to look whether MODEL is another file or version by now; 0: never",
+        default=10.0,
+    )
     model_root: str = setting(
         "MODEL_ROOT",
         text,
         "folder that `model_path` in a labeling config may name files of",
         default="models",
+    )
+    engine: str = setting(
+        "ENGINE",
+        engine_name,
+        "what computes the model: auto, torch, onnx, openvino or tensorrt; auto: OpenVINO on a processor, torch on a GPU",
+        default="auto",
+    )
+    engine_tolerance_px: float = setting(
+        "ENGINE_TOLERANCE_PX",
+        number(0, 100),
+        "an engine whose boxes are further from torch's is not used, in pixels of the model's input",
+        default=1.0,
     )
     model_score_threshold: float = setting(
         "MODEL_SCORE_THRESHOLD", number(0, 1), "regions below this score are dropped", default=0.5
@@ -321,6 +506,12 @@ class MlBackendSettings(FromEnv):
     web_threads: int = setting("WEB_THREADS", whole(4, 256), "requests answered side by side", default=16)
     predict_threads: int | None = setting(
         "PREDICT_THREADS", whole(1, 256), "processor threads of the model; empty: one a core", default=None
+    )
+    predict_queue: int = setting(
+        "PREDICT_QUEUE",
+        whole(1, 100_000),
+        "pictures that may wait for one model; a request beyond that is answered 503",
+        default=256,
     )
     predict_budget_s: float = setting(
         "PREDICT_BUDGET_S",
@@ -338,6 +529,29 @@ class MlBackendSettings(FromEnv):
     image_max_megapixels: int = setting(
         "IMAGE_MAX_MEGAPIXELS", whole(1, 10000), "largest image, in million pixels", default=100
     )
+    image_allowed_hosts: str = setting(
+        "IMAGE_ALLOWED_HOSTS",
+        text,
+        "hosts that pictures and videos may come from, with commas between: *, *.example.org, nas.example.org; "
+        "one named in full may have a private address; Label Studio and the object store always may",
+        default="*",
+    )
+    image_allow_private: bool = setting(
+        "IMAGE_ALLOW_PRIVATE",
+        yes_or_no,
+        "yes: all of them may have a private address, this machine's own included",
+        default=False,
+    )
+    image_cache_mib: int = setting(
+        "IMAGE_CACHE_MIB",
+        whole(0, 10_000_000),
+        "disk for fetched images under CACHE_DIR, in MiB, so that they are not fetched again; 0: none",
+        default=1024,
+    )
+    video_timeout_s: float = setting(
+        "VIDEO_TIMEOUT_S", number(1, 3600), "longest time to fetch one video, in seconds", default=60.0
+    )
+    video_max_mib: int = setting("VIDEO_MAX_MIB", whole(1, 65536), "largest video file, in MiB", default=512)
     local_files_document_root: str | None = setting(
         "LOCAL_FILES_DOCUMENT_ROOT",
         text,
@@ -345,7 +559,10 @@ class MlBackendSettings(FromEnv):
         default=None,
     )
     cache_dir: str = setting(
-        "CACHE_DIR", text, "folder for weights fetched from the bucket", default=".cache"
+        "CACHE_DIR",
+        text,
+        "folder for weights from the bucket, converted weights and fetched images",
+        default=".cache",
     )
     log_level: str = setting("LOG_LEVEL", log_level, "DEBUG, INFO, WARNING or ERROR", default="INFO")
 

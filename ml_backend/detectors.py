@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from bridge.shapes import PixelBox, Point
+from ml_backend.timings import Timing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +52,11 @@ class FoundBox:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a model sees on one image: objects, or (classification) a score for every class."""
+    """What a model sees on one image: objects, or (classification) a score for every class; and how it got there."""
 
     boxes: tuple[FoundBox, ...] = ()
     class_scores: tuple[tuple[str, float], ...] = ()
+    timing: Timing | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.errors import BridgeError, SenderError
+from bridge.errors import BridgeError, Busy, SenderError
 from ml_backend.config import Source, media_references
 from ml_backend.controls.base import OpenTracker, Region, Target
 from ml_backend.decode import LoadedImage
@@ -21,13 +21,17 @@ from ml_backend.fit import Pass, Ready, fit, passes_of
 from ml_backend.images import Images
 from ml_backend.plan import Plan
 from ml_backend.problems import TaskProblem
+from ml_backend.timings import NoTimings, TaskTiming, Timing, Timings, task_timing
 from ml_backend.videos import VideoWatcher
 from ml_backend.weights import Weights
 
 log = logging.getLogger(__name__)
-_CHUNK = 16  # tasks whose images are in memory at once
+_CHUNK = 8  # tasks that go through the model together; those of the next chunk are fetched meanwhile
+_PAUSE_S = 0.05  # before a request that has begun asks a model with a full queue again
 _Key = tuple[Any, str]
 """One image of one task: the task's id and the image's address."""
+_Fetched = tuple[LoadedImage | TaskProblem, float]
+"""An image, or why there is none, and the seconds it took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class TaskResult:
     task_id: Any
     regions: tuple[Region, ...] = ()
     problem: TaskProblem | None = None
+    given: tuple[dict[str, Any], ...] = ()  # somebody's own model: its predictions, which hold the regions
+    timing: TaskTiming | None = field(default=None, compare=False)
 
     @property
     def score(self) -> float:
@@ -62,6 +68,15 @@ class _Job:
         return [(index, one) for index, one in enumerate(self.ready) if one.item.kind.media == media]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """Tasks whose images are being fetched; `named`: for each task the addresses, or why there are none."""
+
+    tasks: Sequence[Any]
+    named: Sequence[dict[Source, tuple[str, ...]] | TaskProblem]
+    images: Mapping[_Key, Future[_Fetched]]
+
+
 class Predictor:
     """Carries out plans. `open_detector` gives the loaded model of some weights, or raises BridgeError."""
 
@@ -72,13 +87,17 @@ class Predictor:
         images: Images,
         fetchers: Executor,
         open_tracker: OpenTracker,
+        timings: Timings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:10],
     ) -> None:
         self._open_detector = open_detector
         self._images = images
         self._fetchers = fetchers
+        self._timings = timings or NoTimings()
         self._clock = clock
+        self._pause = pause
         self._new_id = new_id
         self._videos = VideoWatcher(images=images, open_tracker=open_tracker, clock=clock, new_id=new_id)
 
@@ -87,16 +106,25 @@ class Predictor:
     ) -> tuple[list[TaskResult], list[str]]:
         """One result a task, in order, and what a person should know about the config.
 
-        Tasks not begun before the deadline get the problem "late". Raises BridgeError when no model can be had."""
+        Tasks not begun before the deadline get the problem "late". Raises BridgeError when no model can be had, Busy
+        when too many pictures wait for it already."""
         problems = list(plan.problems)
         job = self._job(plan, problems)
+        size = max([_CHUNK, *(getattr(detector, "batch", 1) for detector in job.detectors.values())])
         results: list[TaskResult] = []
-        for start in range(0, len(tasks), _CHUNK):
-            chunk = tasks[start : start + _CHUNK]
-            if self._clock() >= deadline:
-                results += [TaskResult(task_id=_id(task), problem=_late()) for task in chunk]
-            else:
-                results += self._chunk(chunk, job, deadline)
+        ahead: _Begun | None = None
+        while len(results) < len(tasks) and self._clock() < deadline:
+            start = len(results)
+            begun = ahead or self._begin(tasks[start : start + size], job, alone=len(tasks) == 1)
+            after = start + len(begun.tasks)
+            ahead = self._begin(tasks[after : after + size], job) if after < len(tasks) else None
+            try:
+                results += self._chunk(begun, job, deadline, patient=bool(results))
+            except Busy:
+                _give_up(ahead)
+                raise
+        _give_up(ahead)
+        results += [TaskResult(task_id=_id(task), problem=_late()) for task in tasks[len(results) :]]
         return results, problems
 
     def _job(self, plan: Plan, problems: list[str]) -> _Job:
@@ -109,7 +137,8 @@ class Predictor:
                 try:
                     detectors[item.weights] = self._open_detector(item.weights)
                 except BridgeError as error:
-                    if error.retryable or item.control.asked.model_path is None:
+                    asked = item.control.asked
+                    if error.retryable or (asked.model_path is None and asked.model_version is None):
                         raise
                     broken[item.weights] = str(error)
             if item.weights in broken:
@@ -121,7 +150,8 @@ class Predictor:
                 ready.append(one)
         return _Job(ready=tuple(ready), passes=passes_of(ready), detectors=detectors)
 
-    def _chunk(self, tasks: Sequence[Any], job: _Job, deadline: float) -> list[TaskResult]:
+    def _begin(self, tasks: Sequence[Any], job: _Job, *, alone: bool = False) -> _Begun:
+        """Have the tasks' images fetched. One task `alone` does not queue up behind the images of larger requests."""
         sources = list(dict.fromkeys(one.item.control.source for _, one in job.on("image")))
         named: list[dict[Source, tuple[str, ...]] | TaskProblem] = [
             _references(task, sources) for task in tasks
@@ -133,16 +163,38 @@ class Predictor:
             for references in found.values()
             for reference in references
         }
-        loaded = dict(zip(wanted, self._fetchers.map(self._load, wanted), strict=True))
-        seen = self._look(tasks, named, loaded, job)
+        if alone and len(wanted) == 1:
+            fetched: Future[_Fetched] = Future()
+            fetched.set_result(self._load(next(iter(wanted))))
+            return _Begun(tasks=tasks, named=named, images=dict.fromkeys(wanted, fetched))
+        images = {key: self._fetchers.submit(self._load, key) for key in wanted}
+        return _Begun(tasks=tasks, named=named, images=images)
+
+    def _chunk(self, begun: _Begun, job: _Job, deadline: float, *, patient: bool) -> list[TaskResult]:
+        """Raises Busy when the model's queue is full, unless `patient`."""
+        tasks, named = begun.tasks, begun.named
+        fetched = {key: image.result() for key, image in begun.images.items()}
+        loaded = {key: image for key, (image, _) in fetched.items()}
+        seen = self._look(tasks, named, loaded, job, wait_until=deadline if patient else None)
         results = []
         for task, references in zip(tasks, named, strict=True):
             try:
                 if isinstance(references, TaskProblem):
                     raise references
+                began = time.perf_counter()
                 regions = self._image_regions(task, references, job, loaded, seen)
+                encode_s = time.perf_counter() - began
+                self._timings.encoded(encode_s)
                 regions += self._video_regions(task, job, deadline)
-                results.append(TaskResult(task_id=_id(task), regions=tuple(regions)))
+                own = {(_id(task), reference) for several in references.values() for reference in several}
+                timing = task_timing(
+                    decode_s=sum(fetched[key][1] for key in own),
+                    encode_s=encode_s,
+                    passes=[
+                        one for (key, _), what in seen.items() if key in own for one in _timings_of(what)
+                    ],
+                )
+                results.append(TaskResult(task_id=_id(task), regions=tuple(regions), timing=timing))
             except TaskProblem as problem:
                 results.append(TaskResult(task_id=_id(task), problem=problem))
             except Exception as error:
@@ -151,7 +203,14 @@ class Predictor:
                 results.append(TaskResult(task_id=_id(task), problem=wrong))
         return results
 
-    def _load(self, wanted: _Key) -> LoadedImage | TaskProblem:
+    def _load(self, wanted: _Key) -> _Fetched:
+        began = time.perf_counter()
+        image = self._image(wanted)
+        seconds = time.perf_counter() - began
+        self._timings.decoded(seconds)
+        return image, seconds
+
+    def _image(self, wanted: _Key) -> LoadedImage | TaskProblem:
         task_id, reference = wanted
         try:
             return self._images.load(reference, task_id=task_id if isinstance(task_id, int) else None)
@@ -167,6 +226,8 @@ class Predictor:
         named: Sequence[dict[Source, tuple[str, ...]] | TaskProblem],
         loaded: Mapping[_Key, LoadedImage | TaskProblem],
         job: _Job,
+        *,
+        wait_until: float | None,
     ) -> dict[tuple[_Key, Pass], Found | TaskProblem]:
         """Every pass once over every image that any of its controls is on."""
         wanted: dict[Pass, dict[_Key, LoadedImage]] = {}
@@ -181,9 +242,35 @@ class Predictor:
         found: dict[tuple[_Key, Pass], Found | TaskProblem] = {}
         for way, images in wanted.items():
             pictures = [image.image for image in images.values()]
-            seen = _seen(job.detectors[way.weights], pictures, way.look)
+            seen = self._seen(job.detectors[way.weights], pictures, way.look, wait_until)
             found |= {(key, way): what for key, what in zip(images, seen, strict=True)}
         return found
+
+    def _seen(
+        self, detector: Detector, pictures: Sequence[Any], look: Look, wait_until: float | None
+    ) -> list[Found | TaskProblem]:
+        """All pictures together; if that fails, one after another, so that only the one at fault is lost.
+
+        Raises Busy when the model's queue is full; with `wait_until`, waits for room until then."""
+        if not pictures:
+            return []
+        while True:
+            try:
+                return list(detector.predict(pictures, look=look))
+            except Busy:
+                if wait_until is None:
+                    raise
+                if self._clock() >= wait_until:
+                    return [_late() for _ in pictures]
+                self._pause(_PAUSE_S)
+            except Exception as error:
+                if len(pictures) == 1:
+                    log.exception("the model failed on an image")
+                    told = f"the model failed on this image: {type(error).__name__}: {error}"
+                    return [TaskProblem("model", told)]
+                return [
+                    what for picture in pictures for what in self._seen(detector, [picture], look, wait_until)
+                ]
 
     def _image_regions(
         self,
@@ -235,17 +322,13 @@ class Predictor:
         ]
 
 
-def _seen(detector: Detector, pictures: Sequence[Any], look: Look) -> list[Found | TaskProblem]:
-    """All pictures together; if that fails, one after another, so that only the one at fault is lost."""
-    if not pictures:
-        return []
-    try:
-        return list(detector.predict(pictures, look=look))
-    except Exception as error:
-        if len(pictures) == 1:
-            log.exception("the model failed on an image")
-            return [TaskProblem("model", f"the model failed on this image: {type(error).__name__}: {error}")]
-        return [what for picture in pictures for what in _seen(detector, [picture], look)]
+def _give_up(begun: _Begun | None) -> None:
+    for image in begun.images.values() if begun is not None else ():
+        image.cancel()
+
+
+def _timings_of(what: Found | TaskProblem) -> list[Timing]:
+    return [what.timing] if isinstance(what, Found) and what.timing is not None else []
 
 
 def _references(task: Any, sources: Sequence[Source]) -> dict[Source, tuple[str, ...]] | TaskProblem:
@@ -278,7 +361,9 @@ def _id(task: Any) -> Any:
 
 
 def _labels_of(region: Region) -> list[str]:
-    labels = region["value"].get("labels" if region["type"] == "videorectangle" else region["type"], [])
+    # Regions of somebody's own model may be relations, or lack what ours have.
+    kind, value = region.get("type", ""), region.get("value")
+    labels = value.get("labels" if kind == "videorectangle" else kind, []) if isinstance(value, dict) else []
     if not isinstance(labels, list):
         return []
     return [label if isinstance(label, str) else " / ".join(map(str, label)) for label in labels]

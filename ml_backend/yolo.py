@@ -1,21 +1,34 @@
-"""The only module that imports torch and ultralytics, and only when a model is opened."""
+"""A YOLO model as a Detector: pictures are prepared and answers read on the callers' threads, and computed in batches.
+
+torch and ultralytics are imported only when a model is opened.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict, deque
-from collections.abc import MutableMapping, Sequence
+import time
+from collections.abc import Hashable, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from bridge.errors import Corrupt
+from ml_backend.batcher import Batcher
 from ml_backend.detectors import Found, Look
-from ml_backend.results import found_of
+from ml_backend.engines import Engine
+from ml_backend.timings import NoTimings, Timing, Timings
+from ml_backend.weights import weights_of
 
-_BATCH = 8  # images in one forward pass
-_DEFAULT_IMGSZ = {"classify": 224}
+if TYPE_CHECKING:
+    from ml_backend.engines.options import EngineOptions
+    from ml_backend.engines.select import Selection
+    from ml_backend.engines.torch_engine import TorchEngine
+
+_ROOM = 256  # pictures that wait for the model, of all requests
+_GPU_WAIT_S = 0.002  # for a batch to fill: on a GPU a full one takes hardly longer than one picture
 
 
 def keep_ultralytics_to_itself(environ: MutableMapping[str, str], folder: Path) -> None:
@@ -32,44 +45,91 @@ def keep_ultralytics_to_itself(environ: MutableMapping[str, str], folder: Path) 
     environ["YOLO_VERBOSE"] = "false"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """What goes through the model together. `most`: boxes a picture that a network suppressing by itself must give."""
+
+    device: str
+    shape: tuple[int, ...]
+    most: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """An engine's outputs for one picture, and how it came to them."""
+
+    outputs: Any
+    seconds: float
+    batch: int
+    engine: str
+
+
 class YoloDetector:
-    """One YOLO model. Calls wait for each other: ultralytics' models are not safe to share between threads."""
+    """One YOLO model. Safe to use from several threads: only one of them, the batcher's, computes."""
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        """Raises Corrupt when the file is no readable model."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        engines: EngineOptions | None = None,
+        timings: Timings | None = None,
+        room: int = _ROOM,
+    ) -> None:
+        """`engines`: to look for a better engine than torch. Raises Corrupt when the file is no
+        readable model."""
         import torch
-        from ultralytics import YOLO
 
-        if path.suffix != ".pt":
-            raise Corrupt(f"{path.name} is no .pt file", hint="check MODEL")
+        from ml_backend.engines.torch_engine import TorchEngine
+        from ml_backend.network import Network, load_yolo
+
         if threads is not None:
             torch.set_num_threads(threads)
-        try:
-            self._model = YOLO(str(path))
-            names: dict[int, str] = self._model.names
-        except Exception as error:
-            # A damaged file makes torch and pickle raise almost anything.
-            reason = " ".join(str(error).split())[:300]
-            raise Corrupt(
-                f"{path.name} cannot be read as a YOLO model: {reason}",
-                hint="damaged or cut off? copy it again",
-            ) from error
-        self.task: str = str(self._model.task)
-        self._names = {int(index): str(name) for index, name in names.items()}
-        told = self._model.overrides.get("imgsz")
-        self._imgsz = told if told else _DEFAULT_IMGSZ.get(self.task, 640)
-        self._point_names = _point_names(self._model.model)
-        self._turns = _Turns()
+        self._path = path
+        self._digest = weights_of(path).digest
+        yolo = load_yolo(path)
+        self._network = Network(yolo)
+        self._timings = timings or NoTimings()
+        self._device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        self._computing = threading.Lock()
+        own = TorchEngine(yolo.model, self._device, two_outputs=self.task == "segment")
+        self._others: dict[str, TorchEngine] = {}
+        self._own: Engine | None = own
+        self._selection: Selection | None = None
+        self._batcher: Batcher[np.ndarray, _Answer] = Batcher(
+            self._run,
+            most=self._most,
+            room=room,
+            wait_s=0.0 if self._device == "cpu" else _GPU_WAIT_S,
+            observe=self._timings.queued,
+        )
         # The first call is seconds slower than the others, and tells whether the model works at all.
         self.predict([Image.new("RGB", (64, 64))], look=Look(conf=0.5))
+        if engines is not None and engines.setting != "torch" and self._network.convertible:
+            from ml_backend.engines.select import Selection, in_background
+
+            selection = Selection(
+                name=path.stem,
+                network=self._network,
+                torch_engine=own,
+                device=self._device,
+                computing=self._computing,
+                options=engines,
+            )
+            self._selection, self._own = selection, None
+            in_background(lambda: selection.look_for_better(path, self._digest))
+
+    @property
+    def task(self) -> str:
+        return self._network.task
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(self._names[index] for index in sorted(self._names))
+        return tuple(self._network.names[index] for index in sorted(self._network.names))
 
     @property
     def point_names(self) -> tuple[str, ...]:
-        return self._point_names
+        return self._network.point_names
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -78,73 +138,85 @@ class YoloDetector:
         graphics = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
         return ("cpu", *graphics, *(("mps",) if torch.backends.mps.is_available() else ()))
 
+    @property
+    def batch(self) -> int:
+        """How many pictures at once pay."""
+        return self._engine().batch
+
+    def engine_status(self) -> dict[str, Any]:
+        """Which engine computes, and how it was chosen."""
+        if self._selection is None:
+            return {"name": self._engine().name, "state": "settled"}
+        return self._selection.status()
+
     def predict(self, images: Sequence[Image.Image], *, look: Look) -> list[Found]:
-        """One Found per image, in order. Images of one size go through the model together.
+        """One Found per image, in order. The model begins with the first while the others are being prepared.
 
-        Only those of one size: in a mixed batch the padding, and with it the result, would depend on the others."""
-        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for index, image in enumerate(images):
-            by_size[image.size].append(index)
-        options = self._options(look)
-        found: dict[int, Found] = {}
-        for indexes in by_size.values():
-            for start in range(0, len(indexes), _BATCH):
-                batch = indexes[start : start + _BATCH]
-                # The turn is given back between batches: someone opening one task need not wait for a hundred.
-                with self._turns:
-                    results = self._model.predict(
-                        [images[index] for index in batch], verbose=False, save=False, **options
-                    )
-                for index, result in zip(batch, results, strict=True):
-                    found[index] = found_of(result, self._names)
-        return [found[index] for index in range(len(images))]
+        Raises Busy when too many pictures wait already."""
+        device = look.device or self._device
+        most = max(look.max_det or 0, 300) if self._network.end2end else 300
+        ticket = self._batcher.ticket()
+        prepared: list[np.ndarray] = []
+        try:
+            for image in images:
+                one = self._network.prepare(image, look.imgsz)
+                prepared.append(one)
+                ticket.add(_Group(device=device, shape=one.shape, most=most), one)
+                if self._selection is not None and device == self._device:
+                    self._selection.saw(one)
+            found = []
+            for index, image in enumerate(images):
+                answer = ticket.answer(index)
+                seen = self._network.read(answer.outputs, prepared[index], image, look)
+                timing = Timing(
+                    queue_s=ticket.queue_s(index),
+                    inference_s=answer.seconds,
+                    batch=answer.batch,
+                    engine=answer.engine,
+                )
+                found.append(replace(seen, timing=timing))
+        finally:
+            ticket.leave()
+        return found
 
-    def _options(self, look: Look) -> dict[str, Any]:
-        """ultralytics' words. `conf` is always said: it would otherwise drop what is below 0.25 before we see it."""
-        numbers = {name: index for index, name in self._names.items()}
-        wanted: dict[str, Any] = {
-            "conf": look.conf,
-            "imgsz": look.imgsz or self._imgsz,
-            "iou": look.iou,
-            "max_det": look.max_det,
-            "device": look.device,
-            "classes": None if look.classes is None else [numbers[name] for name in look.classes],
-        }
-        return {name: value for name, value in wanted.items() if value is not None}
+    def _most(self, group: Hashable) -> int:
+        assert isinstance(group, _Group)
+        return self._engine_for(group).batch
 
+    def _run(self, group: Hashable, pictures: list[np.ndarray]) -> list[_Answer]:
+        assert isinstance(group, _Group)
+        engine = self._engine_for(group)
+        with self._computing:
+            began = time.perf_counter()
+            outputs = engine.forward(np.stack(pictures))
+            seconds = time.perf_counter() - began
+        self._timings.computed(engine.name, seconds, len(pictures))
+        return [
+            _Answer(outputs=one, seconds=seconds, batch=len(pictures), engine=engine.name) for one in outputs
+        ]
 
-class _Turns:
-    """A lock that goes to whoever waits longest. threading.Lock mostly goes back to the thread that just left it,
-    so that a large request would keep all others waiting to its end."""
+    def _engine(self) -> Engine:
+        if self._selection is not None:
+            return self._selection.engine
+        assert self._own is not None
+        return self._own
 
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._taken = False
-        self._waiting: deque[threading.Lock] = deque()
+    def _engine_for(self, group: _Group) -> Engine:
+        """The chosen one; torch for another device, or for more boxes than a converted network gives."""
+        if group.device == self._device and group.most <= 300:
+            return self._engine()
+        from ml_backend.engines.torch_engine import TorchEngine
+        from ml_backend.network import load_yolo
 
-    def __enter__(self) -> None:
-        with self._guard:
-            if not self._taken:
-                self._taken = True
-                return
-            turn = threading.Lock()
-            turn.acquire()
-            self._waiting.append(turn)
-        turn.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._taken = False
-
-
-def _point_names(network: Any) -> tuple[str, ...]:
-    """The key points of a pose network by number; ultralytics keeps names by class, if its data set gave any."""
-    shape = getattr(network, "kpt_shape", None)
-    if not shape:
-        return ()
-    named: Any = getattr(network, "kpt_names", None) or {}
-    names: list[Any] = next(iter(named.values()), []) if isinstance(named, dict) else []
-    return tuple(str(names[index]) if index < len(names) else "" for index in range(int(shape[0])))
+        if group.device not in self._others:
+            if weights_of(self._path).digest != self._digest:
+                raise Corrupt(
+                    f"{self._path.name} has changed since it was loaded", hint="try again in a moment"
+                )
+            yolo = load_yolo(self._path)
+            self._others[group.device] = TorchEngine(
+                yolo.model, group.device, two_outputs=self.task == "segment"
+            )
+        engine = self._others[group.device]
+        engine.look_for(group.most)
+        return engine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,11 +16,11 @@ from werkzeug.exceptions import HTTPException
 from bridge.edges import redis as redis_edge
 from bridge.edges.label_studio import LabelStudio
 from bridge.edges.s3 import S3Store, make_client
-from bridge.errors import BridgeError, TooLarge, Unauthorized
+from bridge.errors import BridgeError, Full, TooLarge, Unauthorized
 from bridge.settings import MIB, SidecarSettings
-from sidecar import api, api_export, api_metrics, health, webhook
+from sidecar import api, api_export, api_metrics, api_prelabel, api_reconcile, health, webhook
 from sidecar.clients import open_clients
-from sidecar.journal import Journal
+from sidecar.journal import Journal, NotKept
 from sidecar.metrics import Metrics, exposition
 from sidecar.spool import Spool
 
@@ -59,7 +58,7 @@ def create_app(
     app = Flask("sidecar")
     app.json.sort_keys = False  # type: ignore[attr-defined]
     ingest = redis_edge.ingest_client(settings.redis_url)
-    spool = Spool(Path(settings.spool_dir))
+    spool = Spool(Path(settings.spool_dir), max_bytes=settings.spool_max_mib * MIB)
     journal = Journal(ingest, spool)
     metrics = Metrics()
     app.extensions["door"] = Door(journal=journal, spool=spool)
@@ -72,11 +71,13 @@ def create_app(
             now=now,
         )
     )
-    app.register_blueprint(health.make_blueprint(ready_checks(settings)))
+    app.register_blueprint(health.make_blueprint(ready_checks(settings, spool)))
     clients = open_clients(settings)
     app.register_blueprint(api.make_blueprint(settings, clients))
     app.register_blueprint(api_metrics.make_blueprint(settings, clients))
     app.register_blueprint(api_export.make_blueprint(settings, clients))
+    app.register_blueprint(api_prelabel.make_blueprint(settings, clients))
+    app.register_blueprint(api_reconcile.make_blueprint(settings, clients))
     patient = redis_edge.ingest_client(settings.redis_url, timeout_s=2.0)
 
     @app.get("/metrics")
@@ -89,7 +90,7 @@ def create_app(
     return app
 
 
-def ready_checks(settings: SidecarSettings) -> dict[str, health.Check]:
+def ready_checks(settings: SidecarSettings, spool: Spool) -> dict[str, health.Check]:
     """What must work for events to reach the bucket, each as one question that raises or says how it is."""
 
     def ask_redis() -> str:
@@ -105,7 +106,13 @@ def ready_checks(settings: SidecarSettings) -> dict[str, health.Check]:
         who = LabelStudio(settings.label_studio, timeout_s=2).get("/api/current-user/whoami")
         return f"answers {who['email']}"
 
-    return {"redis": ask_redis, "bucket": ask_bucket, "label_studio": ask_label_studio}
+    def ask_spool() -> str:
+        fill = spool.fill()
+        if fill.is_high:
+            raise Full(str(fill))
+        return f"{fill.share:.0%} full"
+
+    return {"redis": ask_redis, "bucket": ask_bucket, "label_studio": ask_label_studio, "spool": ask_spool}
 
 
 def _answer_errors(app: Flask, metrics: Metrics) -> None:
@@ -115,6 +122,8 @@ def _answer_errors(app: Flask, metrics: Metrics) -> None:
     def ours(error: BridgeError) -> tuple[Response, int]:
         if isinstance(error, Unauthorized | TooLarge):
             metrics.refused("secret" if isinstance(error, Unauthorized) else "too large")
+        if isinstance(error, NotKept):
+            metrics.refused("not kept")
         log.log(logging.WARNING if error.status < 500 else logging.ERROR, "%d: %s", error.status, error)
         return jsonify(error=str(error)), error.status
 
@@ -126,11 +135,6 @@ def _answer_errors(app: Flask, metrics: Metrics) -> None:
     def no_redis(error: redis.RedisError) -> tuple[Response, int]:
         log.error("Redis: %s", error)
         return jsonify(error=f"Redis does not answer ({type(error).__name__}): check REDIS_URL"), 503
-
-    @app.errorhandler(sqlite3.Error)
-    def no_spool(error: sqlite3.Error) -> tuple[Response, int]:
-        log.critical("an event is lost: neither Redis nor the spool takes it: %s", error)
-        return jsonify(error=f"neither Redis nor the spool in SPOOL_DIR takes events ({error})"), 503
 
     @app.errorhandler(Exception)
     def bug(error: Exception) -> tuple[Response, int]:

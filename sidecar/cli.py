@@ -14,7 +14,6 @@ import click
 from bridge.edges.environment import read_environment, set_up_logging
 from bridge.errors import NotFound, OutsideError
 from bridge.settings import SidecarSettings
-from sidecar import quarantine as quarantined
 from sidecar import show
 from sidecar.apply import Outcome, carry_out, failed
 from sidecar.cli_archive import archive
@@ -24,6 +23,11 @@ from sidecar.cli_doctor import doctor
 from sidecar.cli_export import export
 from sidecar.cli_jobs import jobs
 from sidecar.cli_metrics import metrics
+from sidecar.cli_model import model
+from sidecar.cli_prelabel import prelabel
+from sidecar.cli_quarantine import quarantine
+from sidecar.cli_reconcile import reconcile
+from sidecar.cli_restore import restore
 from sidecar.clients import Clients, open_clients
 from sidecar.command import as_json, clients_of, fail, print_json, says_errors
 from sidecar.connect import connect_steps, disconnect_steps
@@ -54,9 +58,14 @@ def cli(ctx: click.Context) -> None:
 
 cli.add_command(archive)
 cli.add_command(metrics)
+cli.add_command(model)
+cli.add_command(restore)
 cli.add_command(jobs)
 cli.add_command(export)
+cli.add_command(prelabel)
 cli.add_command(doctor)
+cli.add_command(reconcile)
+cli.add_command(quarantine)
 for command in BUCKET_COMMANDS:
     cli.add_command(command)
 
@@ -200,42 +209,3 @@ def _asked_for(clients: Clients, project: str | None) -> Project | int | None:
         if isinstance(error, NotFound) or not project.isdecimal():
             raise
         return int(project)
-
-
-@cli.group()
-def quarantine() -> None:
-    """Webhooks that could not be read. They are kept until someone has looked at them."""
-
-
-@quarantine.command("list")
-@click.option(
-    "--count", default=100, show_default=True, type=click.IntRange(1, 10000), help="How many at most."
-)
-@as_json
-@click.pass_context
-@says_errors
-def quarantine_list(ctx: click.Context, count: int, as_json: bool) -> None:
-    """The newest entries, newest first, without their bodies."""
-    items = [quarantined.Line.of(item) for item in quarantined.newest(clients_of(ctx), count)]
-    if as_json:
-        print_json([item.to_json() for item in items])
-    else:
-        for line in show.quarantine_lines(items):
-            click.echo(line)
-
-
-@quarantine.command("show")
-@click.argument("id")
-@as_json
-@click.pass_context
-@says_errors
-def quarantine_show(ctx: click.Context, id: str, as_json: bool) -> None:
-    """One entry with the beginning of its body. What looks like a secret in it is not shown."""
-    item = quarantined.one(clients_of(ctx), id)
-    line, body = quarantined.Line.of(item), show.body_text(item.entry.body)
-    if as_json:
-        print_json(line.to_json() | {"body": body})
-        return
-    for name, value in line.to_json().items():
-        click.echo(f"{name:<12} {value}")
-    click.echo(f"\n{body}")

@@ -23,7 +23,13 @@ WAIT_S = 600.0
 @click.command("snapshot")
 @click.argument("project")
 @click.option("--wait", is_flag=True, help="Wait until it is there.")
-@click.option("--wait-s", type=click.FloatRange(0, 86400), default=WAIT_S, show_default=True)
+@click.option(
+    "--wait-s",
+    type=click.FloatRange(0, 86400),
+    default=WAIT_S,
+    show_default=True,
+    help="Seconds to wait at most; the job goes on after that.",
+)
 @click.pass_context
 @says_errors
 def snapshot(ctx: click.Context, project: str, wait: bool, wait_s: float) -> None:

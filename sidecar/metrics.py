@@ -122,9 +122,10 @@ class _Outside(Collector):
             found = open_queue(self._redis, name)
             for state, number in (
                 ("queued", len(found)),
-                ("started", found.started_job_registry.count),
-                ("scheduled", found.scheduled_job_registry.count),
-                ("failed", found.failed_job_registry.count),
+                # Only counted: RQ's `count` would also take up the jobs of dead workers, which is workers/job_sweep.py's.
+                ("started", found.started_job_registry.get_job_count(cleanup=False)),
+                ("scheduled", found.scheduled_job_registry.get_job_count(cleanup=False)),
+                ("failed", found.failed_job_registry.get_job_count(cleanup=False)),
             ):
                 counted.add_metric([name, state], number)
         yield counted

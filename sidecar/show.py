@@ -36,6 +36,15 @@ def status_lines(status: Status) -> Iterable[str]:
     yield from map(_neighbour, status.neighbours)
     yield _line("quarantine", status.quarantine == 0, _quarantine(status.quarantine))
     yield _line("spool", status.spool_entries == 0, _spool(status.spool_entries, status.spool_bytes))
+    if status.spool_warning:
+        yield _line("", False, status.spool_warning)
+    if status.missed:
+        names = ", ".join(status.missed)
+        yield _line(
+            "refused",
+            False,
+            f"events of these projects were not kept, and they are to be read again: {names}",
+        )
     if status.unassigned_waiting:
         yield _line(
             "unassigned", False, f"{status.unassigned_waiting} events without a project wait to be read"
@@ -127,6 +136,15 @@ def _remarks(project: ProjectStatus) -> Iterable[str]:
         yield f"baseline unknown; run `python -m sidecar connect {project.id}`"
     if project.baseline and project.baseline.state == "failed" and project.baseline.message:
         yield f"baseline failed: {project.baseline.message}"
+    if project.held:
+        yield click.style(
+            f"deletions are HELD: {project.held}; see `python -m sidecar reconcile {project.uid} --list`",
+            fg="red",
+        )
+    if project.absent_since:
+        yield click.style(
+            f"not in this Label Studio since {project.absent_since[:19]}; the record stays as it is", fg="red"
+        )
     if project.trouble:
         yield click.style(f"events do not reach the bucket: {project.trouble}", fg="red")
     if project.media_failed:

@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 from redis import Redis
 
 from bridge.edges import redis as names
-from bridge.edges import stream
+from bridge.edges import repairs, stream
 from bridge.errors import BridgeError
 from bridge.keys import project_id_of
+from bridge.settings import MIB
 from sidecar.clients import Clients, address_of
 from sidecar.gather import gather
 from sidecar.parts import ml_backend, storage, webhook
 from sidecar.plan import MISSING, OK, Found, Json, Project, Wanted, wanted
-from sidecar.spool import spool_size
+from sidecar.spool import spool_of
 
 T = TypeVar("T")
 
@@ -48,7 +49,8 @@ class Baseline:
 class ProjectStatus:
     """One project. The words of `webhook`, `ml_backend`, `storage`: ok, missing, drifted: …, unknown: …, not used;
     None where nobody asked. `waiting` and `lag_s` (age of the oldest event not in the bucket) are None without Redis.
-    `media_failed`: uploaded files that could not be copied into the bucket."""
+    `media_failed`: uploaded files that could not be copied into the bucket. `held`: why deletions wait for a person.
+    `absent_since`: since when Label Studio does not have the project."""
 
     uid: str
     id: int
@@ -62,6 +64,8 @@ class ProjectStatus:
     lag_s: float | None = None
     trouble: str = ""
     media_failed: int = 0
+    held: str = ""
+    absent_since: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,10 @@ class Status:
     quarantine: int | None
     spool_entries: int | None
     spool_bytes: int | None
+    spool_warning: str = ""
+    missed: Sequence[
+        str
+    ] = ()  # projects of which an event was refused, or "all": read again when Redis is back
 
     @property
     def ok(self) -> bool:
@@ -114,7 +122,7 @@ def status(clients: Clients, only: Project | int | None = None) -> Status:
         listed = {project.uid for project in projects}
         unlisted = [uid for uid in known if uid not in listed and only in (None, project_id_of(uid))]
         projects += [_unlisted(clients, uid, up, listed=label_studio_is.ok) for uid in unlisted]
-    entries, size = _spool(clients)
+    entries, size, warning, missed = _spool(clients)
     return Status(
         neighbours=[label_studio_is, redis_is, _bucket(clients)],
         projects=projects,
@@ -122,6 +130,8 @@ def status(clients: Clients, only: Project | int | None = None) -> Status:
         quarantine=_ask(clients, up, stream.quarantine_size),
         spool_entries=entries,
         spool_bytes=size,
+        spool_warning=warning,
+        missed=missed,
     )
 
 
@@ -169,6 +179,8 @@ def _in_redis(redis: Redis, uid: str) -> dict[str, Any]:
         "lag_s": round(stream.lag_s(redis, uid), 1),
         "trouble": trouble.decode(errors="replace") if trouble else "",
         "media_failed": int(redis.hlen(names.media_failed(uid))),
+        "held": repairs.held_of(redis, uid).get("reason", ""),
+        "absent_since": repairs.absent_since(redis, uid),
     }
 
 
@@ -225,8 +237,14 @@ def _ask(clients: Clients, up: bool, question: Callable[[Redis], T]) -> T | None
         return None
 
 
-def _spool(clients: Clients) -> tuple[int | None, int | None]:
+def _spool(clients: Clients) -> tuple[int | None, int | None, str, list[str]]:
+    """Entries, bytes, what is alarming about it, and the projects that the door had to refuse events of."""
+    settings = clients.settings
     try:
-        return spool_size(clients.settings.spool_dir)
-    except (OSError, sqlite3.Error):
-        return None, None
+        spool = spool_of(settings.spool_dir, settings.spool_max_mib * MIB)
+        if spool is None:
+            return 0, 0, "", []
+        fill = spool.fill()
+        return *spool.size(), str(fill) if fill.is_high else "", spool.missed.names()
+    except (OSError, sqlite3.Error) as error:
+        return None, None, f"it cannot be read: {error}", []

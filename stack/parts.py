@@ -59,8 +59,10 @@ class Part:
 
 WORKERS: Mapping[str, tuple[str, ...]] = {
     "workers-live": (jobs.LIVE,),
-    "workers-baseline": (jobs.BASELINE,),
-    "workers-other": tuple(name for name in jobs.QUEUES if name not in (jobs.LIVE, jobs.BASELINE)),
+    "workers-baseline": (jobs.BASELINE, jobs.RESTORE),
+    "workers-other": tuple(
+        name for name in jobs.QUEUES if name not in (jobs.LIVE, jobs.BASELINE, jobs.RESTORE)
+    ),
 }
 """A process for each group of queues: a long baseline must not delay live events."""
 

@@ -36,8 +36,11 @@ def _clear_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folder is the marker: nobody has to remember it."""
+    """The folder is the marker: nobody has to remember it. With several processes (`make test`), a file's tests stay in
+    one, and those with a Label Studio run one after the other: two of them at once are too much for two cores."""
     for item in items:
+        whole_stack = TESTS / "e2e" in item.path.parents
+        item.add_marker(pytest.mark.xdist_group("e2e" if whole_stack else str(item.path.relative_to(TESTS))))
         for folder in ("integration", "e2e"):
             if TESTS / folder in item.path.parents:
                 item.add_marker(getattr(pytest.mark, folder))

@@ -32,6 +32,7 @@ def client(url: str) -> redis.Redis:
 
 
 STREAMS = f"{_ROOT}streams"  # set of project uids that have had an event
+PROBE = f"{_ROOT}probe"  # written to see whether Redis takes writes; holds nothing
 QUARANTINE = f"{_ROOT}quarantine"  # stream of bodies we could not read
 WANTED = f"{_ROOT}wanted"  # set of project uids whose baseline was asked for
 REREAD = (
@@ -106,6 +107,49 @@ def metrics_job(uid: str) -> str:
     return f"{_ROOT}metrics-job:{uid}"
 
 
+def reconcile_lock(uid: str) -> str:
+    return f"{_ROOT}lock:reconcile:{uid}"
+
+
+def reconcile(uid: str) -> str:
+    """Hash: when each depth was done last, the watermark, what is held, since when the project is absent."""
+    return f"{_ROOT}reconcile:{uid}"
+
+
+def reconcile_pending(uid: str) -> str:
+    """Set for a while after a reconcile was enqueued, so that nobody does it again."""
+    return f"{_ROOT}reconcile-pending:{uid}"
+
+
+def reread_pause(uid: str) -> str:
+    """There for a moment after a project of REREAD was asked for, so that many such events cost one look."""
+    return f"{_ROOT}reread-pause:{uid}"
+
+
+def reconcile_seen(uid: str) -> str:
+    """Hash: task id -> its updated_at when it was compared last; of the overlap of two looks alone."""
+    return f"{_ROOT}reconcile-seen:{uid}"
+
+
+def reconcile_missing(uid: str) -> str:
+    """List: what the pages read so far of a full comparison did not show; for going on after a kill."""
+    return f"{_ROOT}reconcile-missing:{uid}"
+
+
+def reconcile_result(token: str) -> str:
+    """What became of a run that a person asked for, as JSON; kept for a day."""
+    return f"{_ROOT}reconcile-result:{token}"
+
+
+def repairs(uid: str) -> str:
+    """List of the newest repairs of a project, newest first, as JSON."""
+    return f"{_ROOT}repairs:{uid}"
+
+
+UNCONNECTED = f"{_ROOT}unconnected"  # hash: uid -> title of the projects that nobody has connected
+RECONCILE_PROJECTS = f"{_ROOT}reconcile-projects"  # set by the scheduler that looks for new projects
+
+
 JOB_SWEEP_LOCK = f"{_ROOT}lock:job-sweep"
 
 
@@ -131,6 +175,20 @@ EXPORT_COUNT = f"{_ROOT}export-count"  # hash: project uid -> annotations made s
 EXPORT_CRON = f"{_ROOT}export-cron"  # when the exports of EXPORT_CRON were asked for last
 
 
+def snapshot(uid: str) -> str:
+    """Hash: `at`, `newest` (log key), `pause_s` of the last snapshot, and `records` written to the log since."""
+    return f"{_ROOT}snapshot:{uid}"
+
+
+def snapshot_lock(uid: str) -> str:
+    return f"{_ROOT}lock:snapshot:{uid}"
+
+
+def snapshot_pending(uid: str) -> str:
+    """Set for a while after a snapshot was enqueued."""
+    return f"{_ROOT}snapshot-pending:{uid}"
+
+
 def export_lock(export_id: str) -> str:
     return f"{_ROOT}lock:export:{export_id}"
 
@@ -148,3 +206,57 @@ def export_contents(uid: str) -> str:
 def export_cron_tick(tick: str) -> str:
     """Set by the scheduler that asks for the exports of one time of EXPORT_CRON: another one does not."""
     return f"{_ROOT}export-cron:{tick}"
+
+
+def restore_lock(restore_id: str) -> str:
+    return f"{_ROOT}lock:restore:{restore_id}"
+
+
+def restore_job(restore_id: str) -> str:
+    """The id of the job that was enqueued last for a restore."""
+    return f"{_ROOT}restore-job:{restore_id}"
+
+
+PRELABELS = (
+    f"{_ROOT}prelabels"  # sorted set: id of a pre-labelling job -> when it was asked for, in milliseconds
+)
+PRELABEL_WANTED = f"{_ROOT}prelabel-wanted"  # set of project uids of which tasks are wanted pre-labelled
+
+
+def prelabel(id: str) -> str:
+    """Hash: what a pre-labelling job is and how far it is."""
+    return f"{_ROOT}prelabel:{id}"
+
+
+def prelabel_part(id: str, part: str) -> str:
+    """Hashes by task or chunk: chunks, jobs, staged, written, failed, tries; and the set `replace`."""
+    return f"{_ROOT}prelabel-{part}:{id}"
+
+
+def prelabel_lock(id: str, part: str) -> str:
+    return f"{_ROOT}lock:prelabel:{id}:{part}"
+
+
+def prelabel_write_lock(uid: str) -> str:
+    """Held while predictions are imported into a project: Label Studio recounts all of it each time."""
+    return f"{_ROOT}lock:prelabel-write:{uid}"
+
+
+def prelabel_active(uid: str) -> str:
+    """The id of the project's job that is under way."""
+    return f"{_ROOT}prelabel-active:{uid}"
+
+
+def prelabel_wanted(uid: str) -> str:
+    """Set of task ids that are to be pre-labelled by the next job."""
+    return f"{_ROOT}prelabel-wanted:{uid}"
+
+
+def prelabel_pending(uid: str) -> str:
+    """Set for a while after a look at what is wanted was enqueued."""
+    return f"{_ROOT}prelabel-pending:{uid}"
+
+
+def prelabel_versions(uid: str) -> str:
+    """Set of the model versions that our jobs have written into a project."""
+    return f"{_ROOT}prelabel-versions:{uid}"

@@ -40,7 +40,7 @@ end
 return found
 """
 # XRANGE and XINFO answer with bodies, which can be megabytes.
-_OLDEST = """
+OLDEST_ID = """
 local item = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 return item and item[1]
 """
@@ -215,7 +215,7 @@ def waiting(connection: redis.Redis, uid: str) -> int:
 
 def lag_s(connection: redis.Redis, uid: str, now: datetime | None = None) -> float:
     """Age in seconds of the oldest entry that is not in the bucket yet; 0 when there is none."""
-    first: Any = connection.register_script(_OLDEST)(keys=[names.stream(uid)])
+    first: Any = connection.register_script(OLDEST_ID)(keys=[names.stream(uid)])
     if not first:
         return 0.0
     written_ms = int(first.partition(b"-")[0])

@@ -88,7 +88,7 @@ def test_what_other_programs_are_given_is_known() -> None:
     assert set(found["label-studio"]["environment"]) == set(LABEL_STUDIO_VARIABLES)
     assert set(found["redis"]["environment"]) == set(REDIS_VARIABLES)
     bucket = {"AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
-    bucket |= {"AWS_CA_BUNDLE", "BUCKET", "BUCKET_PREFIX"}
+    bucket |= {"AWS_CA_BUNDLE", "S3_PROXY_URL", "BUCKET", "BUCKET_PREFIX"}
     assert set(found["moto"]["environment"]) == bucket | set(DEV_STORE_VARIABLES)
 
 

@@ -48,11 +48,18 @@ def test_the_readme_names_no_setting_that_does_not_exist() -> None:
     [
         jobs.drain("1.2"),
         jobs.baseline("1.2", "test"),
+        jobs.reconcile("1.2", "full"),
+        jobs.new_projects(),
         jobs.media("1.2", []),
         jobs.current("1.2"),
         jobs.metrics("1.2"),
         jobs.export("1.2", "JSON", "annotated", "a key"),
         jobs.export_trigger("1.2", "test"),
+        jobs.prelabel("1.2", "1.2-000000000000"),
+        jobs.prelabel_chunk("1.2", "1.2-000000000000", "1", 5),
+        jobs.prelabel_finish("1.2", "1.2-000000000000"),
+        jobs.prelabel_wanted("1.2"),
+        jobs.restore("1.2", "0123456789abcdef"),
     ],
 )
 def test_every_job_is_on_a_known_queue_and_its_name_leads_to_a_function(job: jobs.Job) -> None:

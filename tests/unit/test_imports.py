@@ -11,8 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("sidecar", "workers", "ml_backend")
-OURS = ("bridge", *PROGRAMS, "stack", "demo", "tests")
-VENDORS_OF_EDGES = {"boto3", "botocore", "redis", "rq", "httpx", "label_studio_sdk", "dotenv"}
+OURS = ("bridge", *PROGRAMS, "stack", "demo", "chaos", "tests")
+VENDORS_OF_EDGES = {
+    "boto3",
+    "botocore",
+    "redis",
+    "rq",
+    "httpx",
+    "label_studio_sdk",
+    "dotenv",
+    "pyarrow",
+    "msgspec",
+}
 HEAVY = {"torch", "torchvision", "ultralytics", "numpy", "PIL", "cv2"}
 ENTRY_POINTS = {"sidecar/__main__.py", "sidecar/cli.py", "sidecar/server.py", "workers/__main__.py"}
 ENTRY_POINTS |= {"ml_backend/__main__.py", "ml_backend/server.py"}

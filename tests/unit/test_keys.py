@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from bridge.keys import (
     CurrentKey,
+    EngineKey,
     Layout,
     LogKey,
     MediaKey,
     SnapshotKey,
+    engine_key,
+    parse_engine_key,
     project_id_of,
     project_uid,
     projects_prefix,
@@ -49,6 +52,16 @@ def test_a_current_key_is_read_back(prefix: str, id: int, deleted: bool) -> None
     layout = Layout(UID, prefix)
     key = CurrentKey(annotation_id=str(id), deleted=deleted)
     assert layout.parse_current(layout.current(key)) == key
+
+
+@given(prefixes, hexes, st.sampled_from(["openvino-openvino_1.2", "onnx-a-b"]))
+def test_the_key_of_converted_weights_is_read_back_and_belongs_to_no_project(
+    prefix: str, digest: str, engine: str
+) -> None:
+    key = EngineKey(digest=digest, engine=engine, name="manifest.json")
+    assert parse_engine_key(engine_key(key, prefix), prefix) == key
+    assert uid_of_key(engine_key(key, prefix), prefix) is None
+    assert parse_engine_key(engine_key(key, prefix) + "/more", prefix) is None
 
 
 @given(prefixes, hexes, st.sampled_from(["", ".png", ".jpeg", ".7z"]))

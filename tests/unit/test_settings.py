@@ -16,6 +16,7 @@ from bridge.settings import (
     SidecarSettings,
     WorkersSettings,
     all_settings,
+    proxy_url,
 )
 
 S3 = {
@@ -135,3 +136,27 @@ def test_settings_cannot_be_changed() -> None:
     settings = S3Settings.from_env(S3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.bucket = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["http://proxy.example:3128", "https://proxy.example:3128/", "http://user:pa%40ss@10.0.0.1:8080"],
+)
+def test_a_proxy_has_a_port_and_perhaps_a_password(value: str) -> None:
+    assert proxy_url(value) == value.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "proxy.example:3128",
+        "http://proxy.example",
+        "socks5://proxy.example:1",
+        "http://u:guessed@proxy:3128x/",
+        "http://p:1/?a",
+    ],
+)
+def test_what_is_no_proxy_is_refused_and_not_repeated(value: str) -> None:
+    with pytest.raises(SettingsError, match="S3_PROXY_URL: its value is not allowed") as caught:
+        S3Settings.from_env(S3 | {"S3_PROXY_URL": value})
+    assert "guessed" not in str(caught.value)

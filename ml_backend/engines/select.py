@@ -1,0 +1,223 @@
+"""Finding a better engine than torch for one loaded model, in the background: convert, compare, switch.
+
+Torch answers until another engine has given the same for real pictures, and again when it has not.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ml_backend.engines import Engine
+from ml_backend.engines.choose import candidates, unfit
+from ml_backend.engines.compare import Difference, largest
+from ml_backend.engines.converted import engine_id, versions_for
+from ml_backend.engines.options import EngineOptions
+from ml_backend.network import Network
+
+log = logging.getLogger(__name__)
+_REAL = 4  # pictures of real requests that an engine is compared with torch on
+
+
+class Selection:
+    """The engine in use for one model on its own device. Safe to use from several threads.
+
+    `torch_engine` answers first; `computing` is the lock under which alone an engine computes. `opened` gives the
+    engines of a kind for some weights and their digest, the quickest first; `photos` are there before any request."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        network: Network,
+        torch_engine: Engine,
+        device: str,
+        computing: threading.Lock,
+        options: EngineOptions,
+        opened: Callable[[str, Path, str], Iterable[Engine]] | None = None,
+        photos: Callable[[], Sequence[Image.Image]] | None = None,
+    ) -> None:
+        self.name = name
+        self._network = network
+        self._torch: Engine | None = torch_engine
+        self._device = device
+        self._computing = computing
+        self._options = options
+        self._opened = opened or self._convert_and_open
+        self._photos = photos or shipped_photos
+        self._engine: Engine = torch_engine
+        self._state = "converting"
+        self._note = ""
+        self._difference: Difference | None = None
+        self._compared = 0
+        self._real: list[np.ndarray] = []
+        self._guard = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    def status(self) -> dict[str, Any]:
+        """For /health: the engine's name, whether it is still being looked for, the largest difference from torch on
+        how many pictures, and what speaks against a better one."""
+        with self._guard:
+            shown: dict[str, Any] = {"name": self._engine.name, "state": self._state}
+            if self._difference is not None:
+                one = self._difference
+                shown["difference"] = {"px": one.px, "score": one.score, "other": one.rest}
+                shown["compared_pictures"] = self._compared
+            if self._note:
+                shown["note"] = self._note
+            return shown
+
+    def saw(self, prepared: np.ndarray) -> None:
+        """A picture of a real request: some are kept to compare engines on."""
+        if self._torch is None or len(self._real) >= _REAL:
+            return
+        with self._guard:
+            self._real.append(prepared)
+            ready = len(self._real) == _REAL and self._state == "settled" and self._engine is not self._torch
+        if ready:
+            threading.Thread(target=self._check_again, name="engine-check", daemon=True).start()
+
+    def look_for_better(self, weights: Path, digest: str) -> None:
+        """Takes seconds to minutes; raises nothing. Torch stays when nothing else can be had or gives the same."""
+        notes = [note] if (note := unfit(self._options.setting, device=self._device)) else []
+        began = time.monotonic()
+        for kind in candidates(self._options.setting, device=self._device):
+            try:
+                for engine in self._opened(kind, weights, digest):
+                    if self._accepted(engine, notes):
+                        log.info(
+                            "model %s: engine %s after %.1f s; largest difference from torch on %d pictures: %s",
+                            *(
+                                self.name,
+                                engine.name,
+                                time.monotonic() - began,
+                                self._compared,
+                                self._difference,
+                            ),
+                        )
+                        return
+            except Exception as error:
+                # Whatever a converter or a runtime raises: torch serves.
+                notes.append(f"{kind}: {error}" if str(error) else f"{kind}: {type(error).__name__}")
+        self._settle("; ".join(notes))
+        if notes:
+            log.warning("model %s stays with torch: %s", self.name, "; ".join(notes))
+
+    def _accepted(self, engine: Engine, notes: list[str]) -> bool:
+        with self._guard:
+            real = list(self._real)
+        pictures = [*real, *(self._network.prepare(photo, None) for photo in self._photos())]
+        difference = self._compare(engine, pictures)
+        if not difference.within(self._options.tolerance_px):
+            notes.append(
+                f"{engine.name} differs from torch by {difference}, more than ENGINE_TOLERANCE_PX="
+                f"{self._options.tolerance_px:g} allows"
+            )
+            return False
+        with self._guard:
+            self._difference, self._compared = difference, len(pictures)
+            self._engine, self._state = engine, "settled"
+            self._note = "; ".join(notes)
+            if len(real) == _REAL:
+                self._torch = None
+                self._real = []
+        return True
+
+    def _check_again(self) -> None:
+        """Once on pictures of requests, for an engine that was chosen before there were any; then torch may go."""
+        with self._guard:
+            engine, pictures, torch = self._engine, list(self._real), self._torch
+        if torch is None:
+            return
+        try:
+            difference = self._compare(engine, pictures)
+        except Exception as error:
+            note = f"{engine.name} failed: {type(error).__name__}: {error}"
+        else:
+            note = (
+                ""
+                if difference.within(self._options.tolerance_px)
+                else f"{engine.name} differs by {difference}"
+            )
+            log.info(
+                "model %s: engine %s differs from torch on %d pictures of requests by %s",
+                *(self.name, engine.name, len(pictures), difference),
+            )
+            with self._guard:
+                assert self._difference is not None
+                self._difference = largest([self._difference, difference])
+                self._compared += len(pictures)
+        with self._guard:
+            if note:
+                self._engine, self._note = torch, note
+            self._torch, self._real = None, []
+        if note:
+            log.warning("model %s is back to torch: %s", self.name, note)
+
+    def _compare(self, engine: Engine, pictures: Sequence[np.ndarray]) -> Difference:
+        torch = self._torch
+        assert torch is not None
+        found = []
+        for picture in pictures:
+            one = picture[None]
+            with self._computing:  # for one picture each: requests go on in between
+                [theirs] = torch.forward(one)
+            with self._computing:
+                [ours] = engine.forward(one)
+            found.append(self._network.difference(ours, theirs))
+        return largest(found)
+
+    def _settle(self, note: str) -> None:
+        with self._guard:
+            self._state, self._note = "settled", note
+            self._torch, self._real = None, []
+
+    def _convert_and_open(self, kind: str, weights: Path, digest: str) -> Iterator[Engine]:
+        threads = self._options.threads
+        as_bytes = self._network.pictures_are_bytes
+        machine = _gpu_name() if kind == "tensorrt" else ""
+        label = engine_id(kind, versions_for(kind), machine=machine)
+        folder = self._options.converted.get(kind, weights, digest, engine=label, shared=not machine)
+        if kind == "openvino":
+            from ml_backend.engines.openvino_engine import OpenVinoEngine
+
+            file = folder / "model.xml"
+            quick = OpenVinoEngine(file, pictures_are_bytes=as_bytes, precise=False, threads=threads)
+            yield quick
+            if not quick.name.endswith(" f32"):
+                yield OpenVinoEngine(file, pictures_are_bytes=as_bytes, precise=True, threads=threads)
+        elif kind == "onnx":
+            from ml_backend.engines.onnx_engine import OnnxEngine
+
+            yield OnnxEngine(folder / "model.onnx", threads=threads)
+        elif kind == "tensorrt":
+            from ml_backend.engines.tensorrt_engine import TensorRtEngine
+
+            yield TensorRtEngine(folder / "model.engine", self._device)
+
+
+def shipped_photos() -> list[Image.Image]:
+    """Two photographs that ultralytics brings along: real input before the first request. Empty where it has none."""
+    from ultralytics.utils import ASSETS
+
+    return [Image.open(path).convert("RGB") for path in sorted(Path(ASSETS).glob("*.jpg"))]
+
+
+def _gpu_name() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name())
+
+
+def in_background(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="engine-select", daemon=True).start()

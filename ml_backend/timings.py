@@ -1,0 +1,70 @@
+"""How long the steps of a prediction take, as the metrics and the records are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Of one picture's way through a model: seconds it waited for its batch, seconds the batch took, how many pictures
+    were in it, and the engine that computed it."""
+
+    queue_s: float
+    inference_s: float
+    batch: int
+    engine: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskTiming:
+    """Of one task, over all its pictures and passes, in seconds: fetching and decoding, waiting for a batch, the batches
+    it was part of (shared with others), making regions. `batch`: the largest of those batches."""
+
+    decode_s: float = 0.0
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+    encode_s: float = 0.0
+    batch: int = 0
+    engines: tuple[str, ...] = ()
+
+
+def task_timing(*, decode_s: float, encode_s: float, passes: Sequence[Timing]) -> TaskTiming:
+    return TaskTiming(
+        decode_s=decode_s,
+        queue_s=sum(one.queue_s for one in passes),
+        inference_s=sum(one.inference_s for one in passes),
+        encode_s=encode_s,
+        batch=max((one.batch for one in passes), default=0),
+        engines=tuple(dict.fromkeys(one.engine for one in passes)),
+    )
+
+
+class Timings(Protocol):
+    """Hears of each step. Called from many threads; raises nothing."""
+
+    def decoded(self, seconds: float) -> None:
+        """One image was fetched and decoded."""
+
+    def queued(self, seconds: float) -> None:
+        """One picture waited for its batch."""
+
+    def computed(self, engine: str, seconds: float, pictures: int) -> None:
+        """One batch went through a model."""
+
+    def encoded(self, seconds: float) -> None:
+        """One task's regions were made."""
+
+
+class NoTimings:
+    """For tests and tools."""
+
+    def decoded(self, seconds: float) -> None: ...
+
+    def queued(self, seconds: float) -> None: ...
+
+    def computed(self, engine: str, seconds: float, pictures: int) -> None: ...
+
+    def encoded(self, seconds: float) -> None: ...
