@@ -10,22 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from bridge import records
 from bridge.records import CONTENT_FIELDS, Record, canonical, content, format_time, parse_time
 from bridge.state import State
 
 # What Label Studio can be asked for. Inferences and media are ours alone.
-KINDS = (
-    "project",
-    "user",
-    "task",
-    "annotation",
-    "prediction",
-    "draft",
-    "storage",
-    "webhook",
-    "ml_backend",
-    "view",
-)
+KINDS = tuple(kind for kind in records.KINDS if kind not in ("inference", "media", "restore"))
 
 _TIMES = frozenset({"created_at", "updated_at", "date_joined", "draft_created_at", "task_created_at"})
 

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import logging
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from redis.exceptions import LockError
 from rq import get_current_job
 
 from bridge import exports as rules
@@ -37,11 +35,11 @@ from workers import context
 from workers.export_files import describe
 from workers.export_formats import Writer, open_writer
 from workers.export_tally import Tally
+from workers.kept_lock import held
 from workers.progress import Reporter
 
 log = logging.getLogger(__name__)
 LOCK_TTL_S = 60
-LOCK_BEAT_S = 15
 _NDJSON = "application/x-ndjson"
 
 
@@ -64,8 +62,8 @@ def run(uid: str, format: str, tasks: str, source_key: str) -> None:
     if registry.read_manifest(here.store, layout, order.id) is not None:
         registry.forget(here.redis, order.id)
         return
-    with _locked(here.redis, order.id) as held:
-        if not held:
+    with held(here.redis, names.export_lock(order.id), ttl_s=LOCK_TTL_S) as ours:
+        if not ours:
             log.info("another worker is at the export %s", order.id)
             return
         _note(here, order, state="running")
@@ -82,37 +80,6 @@ def run(uid: str, format: str, tasks: str, source_key: str) -> None:
             manifest.counts.regions_in_output,
             sum(manifest.counts.regions_left_out.values()),
         )
-
-
-@contextmanager
-def _locked(connection: redis.Redis, export_id: str) -> Iterator[bool]:
-    """Hold the export's lock, kept by a thread: the converter is one long call."""
-    lock = connection.lock(names.export_lock(export_id), timeout=LOCK_TTL_S, thread_local=False)
-    if not lock.acquire(blocking=False):
-        yield False
-        return
-    done = threading.Event()
-
-    def keep() -> None:
-        while not done.wait(LOCK_BEAT_S):
-            try:
-                lock.extend(LOCK_TTL_S, replace_ttl=True)
-            except LockError:
-                return
-            except redis.RedisError:
-                continue
-
-    keeper = threading.Thread(target=keep, daemon=True, name="export-lock")
-    keeper.start()
-    try:
-        yield True
-    finally:
-        done.set()
-        keeper.join()
-        try:
-            lock.release()
-        except (LockError, redis.RedisError):
-            log.warning("the lock of the export %s ran out before its work was done", export_id)
 
 
 def _note(here: context.Context, order: Order, **changes: Any) -> None:

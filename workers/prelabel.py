@@ -27,7 +27,7 @@ from bridge.keys import project_uid
 from bridge.prelabel import COMPLETE, FAILED, Order, Selection
 from bridge.records import format_time, parse_time
 from workers import context
-from workers.prelabel_lock import held
+from workers.kept_lock import held
 from workers.prelabel_predict import Predictions, Stopped
 from workers.prelabel_tasks import Tasks, split_page
 from workers.prelabel_write import GONE, Writer

@@ -12,28 +12,28 @@ from redis.exceptions import LockError
 
 log = logging.getLogger(__name__)
 TTL_S = 20
-BEAT_S = 5
 
 
 @contextmanager
-def held(connection: redis.Redis, name: str, *, wait_s: float = 0) -> Iterator[bool]:
-    """Yields whether the lock is ours. Nothing breaks when it runs out: writing looks before it writes."""
-    lock = connection.lock(name, timeout=TTL_S, thread_local=False)
+def held(connection: redis.Redis, name: str, *, ttl_s: int = TTL_S, wait_s: float = 0) -> Iterator[bool]:
+    """Yields whether the lock is ours. It can run out all the same (`ttl_s` seconds without Redis): what it guards must
+    be safe to do twice."""
+    lock = connection.lock(name, timeout=ttl_s, thread_local=False)
     if not lock.acquire(blocking=wait_s > 0, blocking_timeout=wait_s or None):
         yield False
         return
     done = threading.Event()
 
     def keep() -> None:
-        while not done.wait(BEAT_S):
+        while not done.wait(ttl_s / 4):
             try:
-                lock.extend(TTL_S, replace_ttl=True)
+                lock.extend(ttl_s, replace_ttl=True)
             except LockError:
                 return
             except redis.RedisError:
                 continue
 
-    keeper = threading.Thread(target=keep, daemon=True, name="prelabel-lock")
+    keeper = threading.Thread(target=keep, daemon=True, name="kept-lock")
     keeper.start()
     try:
         yield True
