@@ -35,6 +35,7 @@ def _clear_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(doc.env, raising=False)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups down
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The folder is the marker: nobody has to remember it. With several processes (`make test`), a file's tests stay in
     one, and those with a Label Studio run one after the other: two of them at once are too much for two cores."""
