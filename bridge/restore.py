@@ -14,6 +14,7 @@ from bridge.state import State
 
 EVENT = "PROJECT_RESTORED"
 TITLE_MAX = 50  # Label Studio's own limit
+MARK = "[restore "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Order:
     @property
     def marker(self) -> str:
         """Stands in the description while the project is not whole."""
-        return f"[restore {self.id}]"
+        return f"{MARK}{self.id}]"
 
     @property
     def description(self) -> str:
@@ -173,12 +174,15 @@ class Source:
         }
 
 
-def source_of(state: State) -> Source | None:
-    """What a state says is to come back, or None when it holds no project."""
+def source_of(state: State, unreadable: Sequence[str] = ()) -> Source | None:
+    """What a state says is to come back, or None when it holds no project. `unreadable`: log objects that are damaged."""
     project = next((thing.data for thing in state.things.get("project", {}).values() if thing.data), None)
     if project is None:
         return None
-    left_out: list[LeftOut] = []
+    left_out = [
+        LeftOut(kind="log", id=key, reason="this log object is damaged: what it alone said is missing")
+        for key in unreadable
+    ]
     tasks = {int(task["id"]): task for task in (thing.data for thing in state.alive("task"))}
     of: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
     for kind in ("annotation", "prediction", "draft"):
@@ -222,7 +226,8 @@ def source_of(state: State) -> Source | None:
         ],
         views=[thing.data for thing in state.alive("view")],
         storages=[thing.data for thing in state.alive("storage")],
-        users={int(data["id"]): data for data in (thing.data for thing in state.alive("user"))},
+        # Those too who have left since: what they made is still theirs.
+        users={int(data["id"]): data for data in (thing.data for _, thing in state.every("user")) if data},
         media=media,
         left_out=left_out,
         whole=state.baseline_completed_at is not None,

@@ -28,6 +28,8 @@ def url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("an address such as http://127.0.0.1:8080")
+    if "@" in parts.netloc:  # addresses are printed, and a restore's stands in the bucket
+        raise ValueError("an address without a name and password in it, such as http://127.0.0.1:8080")
     return value.rstrip("/")
 
 
@@ -188,7 +190,7 @@ def _read(cls: type[Any], environ: Mapping[str, str], problems: list[str]) -> An
         try:
             values[field.name] = parse(raw)
         except ValueError as error:
-            shown = "its value" if field.metadata["secret"] else repr(raw)
+            shown = "its value" if field.metadata["secret"] or "@" in raw else repr(raw)
             problems.append(f"{env}: {shown} is not allowed; allowed: {error}")
     return None if problems else cls(**values)
 
@@ -238,7 +240,7 @@ class SidecarSettings(FromEnv):
     restore_api_key: str | None = setting(
         "RESTORE_API_KEY",
         text,
-        "token of another Label Studio to restore into (`restore --to`); empty: LABEL_STUDIO_API_KEY",
+        "token of another Label Studio to restore into (`restore --to`)",
         default=None,
         secret=True,
     )
@@ -319,7 +321,7 @@ class WorkersSettings(FromEnv):
     restore_api_key: str | None = setting(
         "RESTORE_API_KEY",
         text,
-        "token of another Label Studio to restore into (`restore --to`); empty: LABEL_STUDIO_API_KEY",
+        "token of another Label Studio to restore into (`restore --to`)",
         default=None,
         secret=True,
     )

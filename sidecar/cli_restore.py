@@ -41,6 +41,10 @@ class _Url(click.ParamType[str]):
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if isinstance(value, str) and "@" in value:  # it would stand in the bucket, and in what we print
+            self.fail(
+                "it has a name or password in it: give the address alone, and RESTORE_API_KEY", param, ctx
+            )
         try:
             return url(value)
         except ValueError as error:

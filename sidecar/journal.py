@@ -183,6 +183,10 @@ class Journal:
             if self._spool.size()[0] == 0:
                 self._spool.shrink()
 
+    def _carry_remembered(self) -> None:
+        if self._closed_until == 0.0:
+            self._spool.missed.carry_remembered(lambda uid: stream.ask_reading(self._redis, uid))
+
     def replay_forever(self, stop: threading.Event) -> None:
         """The background thread. Every process looks at Redis; one of a sidecar has the spool, until it ends."""
         while not stop.is_set():
@@ -191,6 +195,7 @@ class Journal:
                     while not stop.wait(LOOK_EVERY_S):
                         self.look()
                         if not mine:
+                            self._carry_remembered()
                             break
                         self.tend()
             except Exception:

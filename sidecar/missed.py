@@ -44,6 +44,20 @@ class Missed:
             found |= {path.name.removesuffix(_CARRIED) for path in self._folder.iterdir()}
         return sorted(found)
 
+    def carry_remembered(self, send: Callable[[str | None], None]) -> None:
+        """The marks that only this process knows: whoever has the spool to itself cannot carry those. Raises as `carry`."""
+        with self._lock:
+            mine = sorted(self._remembered)
+        for name in mine:
+            with self._lock:
+                self._remembered.discard(name)
+            try:
+                send(None if name == ALL else name)
+            except Exception:
+                with self._lock:
+                    self._remembered.add(name)
+                raise
+
     def carry(self, send: Callable[[str | None], None]) -> list[str]:
         """Hand every mark to `send`, and take it away when that returned. Raises what `send` does.
 

@@ -15,7 +15,7 @@ from bridge.edges import job_list, queue
 from bridge.edges import redis as names
 from bridge.edges import restore as kept
 from bridge.edges.log import read_state
-from bridge.errors import BridgeError, NotFound, SenderError, Unavailable
+from bridge.errors import BridgeError, NotFound, Refused, SenderError, Unavailable
 from bridge.keys import Layout, project_id_of
 from bridge.records import format_time
 from bridge.restore import Order, Source, fit_title, restore_id, source_of
@@ -109,14 +109,19 @@ def _title(clients: Clients, uid: str) -> str:
 
 
 def target_of(clients: Clients, to: str | None) -> tuple[str, LabelStudio]:
-    """The address and a client of the Label Studio to restore into."""
+    """The address and a client of the Label Studio to restore into. Raises Refused without a token for it."""
     ours = clients.settings.label_studio
     address = (to or ours.url).rstrip("/")
     if address == ours.url:
         return address, clients.label_studio
     from bridge.edges.label_studio import LabelStudio
 
-    key = clients.settings.restore_api_key or ours.api_key
+    key = clients.settings.restore_api_key
+    if key is None:
+        raise Refused(
+            f"there is no token for {address}; that of {ours.url} is not sent anywhere else",
+            hint="put a token of its own into RESTORE_API_KEY, for the sidecar and the workers",
+        )
     return address, LabelStudio(LabelStudioSettings(url=address, api_key=key))
 
 
@@ -139,7 +144,7 @@ def plan(
     address, target = target_of(clients, to)
     begun = None if again else _begun(clients, layout, address, at)
     moment = kept.moment(clients.store, layout, begun.at if begun else at)
-    source = source_of(moment.state)
+    source = source_of(moment.state, moment.unreadable)
     if source is None:
         raise SenderError(
             f"the record of {uid} says nothing of the project itself at {format_time(moment.at)}",

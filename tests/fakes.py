@@ -119,6 +119,9 @@ class FakeLabelStudio:
 
     def project(self, project_id: int) -> dict[str, Any]:
         found: dict[str, Any] = self._listed("project")
+        for other in self.elsewhere:
+            if other["id"] == project_id and found["id"] != GONE:
+                return copy.deepcopy(other)
         if found["id"] != project_id:
             raise NotFound("No Project matches the given query.")
         return found

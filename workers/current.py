@@ -20,7 +20,6 @@ from bridge.edges.history import open_history
 from bridge.edges.log import log_keys, read_good_lines
 from bridge.errors import NotFound
 from bridge.keys import CurrentKey, Layout
-from bridge.records import Record
 from bridge.state import StateView, Thing
 from bridge.store import ObjectStore
 from workers import context
@@ -52,18 +51,21 @@ def _step(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
     saved = connection.get(names.current_cursor(layout.uid))
     touched: dict[str, Thing] = {}
     newest = ""
-    whole = False
+    hides = shows = False
     for taken, info in enumerate(log_keys(store, layout, after=saved.decode() if saved else "")):
         if taken == OBJECTS_A_STEP:
             break
         for record in read_good_lines(store, info.key)[0]:
             if record.kind == "annotation":
                 touched.setdefault(record.id, Thing()).add(record)
-            whole = whole or _may_hide_or_show(record)
+            hides = hides or (record.kind == "task" and record.op == "delete")
+            shows = shows or (record.kind == "task" and record.observed_at is not None)
         newest = info.key
     if not newest:
         return False
-    whole = whole and _has_any(store, layout)
+    # A task that was deleted, or found by a reading, hides or shows annotations that no record names. A baseline's first
+    # pages show none that a file hides.
+    whole = hides or (shows and _has_any(store, layout))
     if not whole:
         merged = [_merge_into(store, layout, id, thing) for id, thing in touched.items()]
         whole = not all(merged)
@@ -72,11 +74,6 @@ def _step(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
             write_all(store, layout, state)
     connection.set(names.current_cursor(layout.uid), newest)
     return True
-
-
-def _may_hide_or_show(record: Record) -> bool:
-    """A task that was deleted, or found by a reading, hides or shows annotations that no record names."""
-    return record.kind == "task" and (record.op == "delete" or record.observed_at is not None)
 
 
 def _has_any(store: ObjectStore, layout: Layout) -> bool:
@@ -96,13 +93,19 @@ def _stored(store: ObjectStore, key: str) -> dict[str, Any] | None:
 
 def _merge_into(store: ObjectStore, layout: Layout, id: str, fresh: Thing) -> bool:
     """Join what is new into the stored file. False when only the whole state can tell: an annotation that was gone
-    seems to live, but its task may be deleted."""
+    seems to live, but its task may be deleted; or somebody has edited the file."""
     thing = Thing()
     was_gone = False
     for deleted in (False, True):
         found = _stored(store, layout.current(CurrentKey(annotation_id=id, deleted=deleted)))
         if found is not None:
-            thing.merge(Thing.from_json(found["fold"]))
+            try:
+                thing.merge(Thing.from_json(found["fold"]))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                log.error(
+                    "the file of annotation %s is not as we wrote it (%r): it is written anew", id, error
+                )
+                return False
             was_gone = was_gone or deleted
     thing.merge(fresh)
     if was_gone and thing.alive:

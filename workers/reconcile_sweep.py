@@ -15,6 +15,7 @@ from bridge.edges import redis as names
 from bridge.errors import BridgeError, OutsideError
 from bridge.reconcile import FULL, INCREMENTAL, LIGHT
 from bridge.records import format_time
+from bridge.restore import MARK
 from bridge.settings import WorkersSettings
 from workers import context
 from workers.export_sweep import next_time
@@ -124,6 +125,8 @@ def _connect(here: context.Context, uid: str, project: dict[str, Any]) -> bool:
     assert here.settings.webhook_secret is not None
     want = hooks.wanted_hook(project["id"], here.settings.sidecar_url, here.settings.webhook_secret)
     try:
+        if MARK in (here.label_studio.project(project["id"]).get("description") or ""):
+            return False  # a restore is at it, and connects it when it is whole
         repair = hooks.repair_of(want, here.label_studio.webhooks(project["id"]))
         if repair is not None:
             here.label_studio.request(repair.method, repair.path, json=repair.body)

@@ -100,7 +100,7 @@ class Restore:
         self._here = here
         self._order = order
         self._layout = here.layout(order.uid)
-        source = source_of(read_state(here.store, self._layout, order.at))
+        source = source_of(*kept.read_state(here.store, self._layout, order.at))
         if source is None:
             raise SenderError(f"the record of {order.uid} says nothing of the project itself at that time")
         beat()

@@ -48,9 +48,12 @@ def open_target(here: context.Context, order: Order) -> LabelStudio:
     ours = here.settings.label_studio
     if order.to == ours.url:
         return here.label_studio
-    return LabelStudio(
-        LabelStudioSettings(url=order.to, api_key=here.settings.restore_api_key or ours.api_key)
-    )
+    if here.settings.restore_api_key is None:
+        raise Refused(
+            f"there is no token for {order.to}; that of {ours.url} is not sent anywhere else",
+            hint="put a token of its own into the workers' RESTORE_API_KEY",
+        )
+    return LabelStudio(LabelStudioSettings(url=order.to, api_key=here.settings.restore_api_key))
 
 
 def answered(error: Exception, status: int) -> bool:

@@ -137,7 +137,7 @@ class Snapshot:
             folder = Path(name)
             previous, paths = self._previous(folder)
             before = paths.pop(FOLDED, None)
-            folded, tables = FoldedWriter(before), Tables(folder, paths)
+            folded, tables = FoldedWriter(before), Tables(folder, paths, self._beat)
             named = None if before is None else Folded(before)
             report = Reporter("log objects", total=None, now=self._now)
             newest_key = "" if previous is None else previous.newest_key

@@ -3,7 +3,7 @@ that the part touches are parsed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,16 @@ _AT_ONCE = 1000  # rows as Python objects are some ten times their size as Arrow
 _FIRST = ("user", "task")  # others show whether their task is there and what their user's address is
 
 
-class Tables:
-    """The tables of one snapshot in the making, in a folder. `paths`: of each table."""
+def _nothing() -> None: ...
 
-    def __init__(self, folder: Path, paths: dict[str, Path]) -> None:
+
+class Tables:
+    """The tables of one snapshot in the making, in a folder. `paths`: of each table. `beat` is called for each group of
+    rows: writing a large project's takes longer than a lock lives."""
+
+    def __init__(self, folder: Path, paths: dict[str, Path], beat: Callable[[], None] = _nothing) -> None:
         self._folder = folder
+        self._beat = beat
         self.paths = dict(paths)
         self._made = 0
 
@@ -81,6 +86,7 @@ class Tables:
         writer = TableWriter(path, schema_of(table))
         try:
             for group in self._groups(old, replaced, fresh):
+                self._beat()
                 writer.add(refreshed(group, others))
         finally:
             writer.close()

@@ -125,7 +125,6 @@ class LabelStudio:
         return self._tasks(
             project_id,
             [_filter("id", "greater", "Number", after_id)],
-            "id",
             fields="all",
             resolve_uri="false",
             page_size=page_size,
@@ -137,7 +136,6 @@ class LabelStudio:
         return self._tasks(
             project_id,
             [_filter("id", "greater", "Number", after_id)],
-            "id",
             include=_LINE,
             page_size=page_size,
         )
@@ -150,7 +148,7 @@ class LabelStudio:
             _filter("updated_at", "greater", "Datetime", format_time(since)),
             _filter("id", "greater", "Number", after_id),
         ]
-        return self._tasks(project_id, filters, "id", include=_LINE, page_size=page_size)
+        return self._tasks(project_id, filters, include=_LINE, page_size=page_size)
 
     def tasks_by_id(self, project_id: int, ids: list[int]) -> list[dict[str, Any]]:
         """These tasks whole, as `tasks_after` gives them; those that are gone are left out."""
@@ -159,28 +157,42 @@ class LabelStudio:
         return self._tasks(
             project_id,
             [_filter("id", "in_list", "List", ids)],
-            "id",
             fields="all",
             resolve_uri="false",
             page_size=len(ids),
         )
 
     def _tasks(
-        self, project_id: int, filters: list[dict[str, Any]], ordering: str, **params: Any
+        self, project_id: int, filters: list[dict[str, Any]], *, page_size: int, **params: Any
     ) -> list[dict[str, Any]]:
-        query = {
-            "filters": {"conjunction": "and", "items": filters},
-            "ordering": [f"tasks:{ordering}"],
-        }
-        try:
-            found = self.get("/api/tasks", project=project_id, page=1, query=json.dumps(query), **params)
-        except NotFound as error:
-            # Label Studio answers 404 "Invalid page." for a first page without rows.
-            if "Invalid page" in str(error):
-                return []
-            raise
-        tasks: list[dict[str, Any]] = found["tasks"]
-        return tasks
+        """In order of id. Whoever runs Label Studio may have made its pages smaller than ours (TASK_API_PAGE_SIZE_MAX):
+        then several are fetched, since readers take a short page for the last one."""
+        tasks: list[dict[str, Any]] = []
+        after: list[dict[str, Any]] = []
+        while True:
+            query = {
+                "filters": {"conjunction": "and", "items": [*filters, *after]},
+                "ordering": ["tasks:id"],
+            }
+            try:
+                found = self.get(
+                    "/api/tasks",
+                    project=project_id,
+                    page=1,
+                    page_size=page_size - len(tasks),
+                    query=json.dumps(query),
+                    **params,
+                )
+            except NotFound as error:
+                # Label Studio answers 404 "Invalid page." for a first page without rows.
+                if "Invalid page" in str(error):
+                    return tasks
+                raise
+            page: list[dict[str, Any]] = found["tasks"]
+            tasks += page
+            if not page or len(tasks) >= page_size or len(page) >= (found.get("total") or 0):
+                return tasks
+            after = [_filter("id", "greater", "Number", page[-1]["id"])]
 
     def project(self, project_id: int) -> dict[str, Any]:
         """The project whole; raises NotFound when it is gone."""

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 LOCK_TTL_S = 20
 LOCK_WAIT_S = 60
 PUT_TRIES = 3
+_NOT_AS_WRITTEN = "it is not what was written: cut off, or changed by someone"
 R = TypeVar("R", bound=Record)
 
 
@@ -146,7 +147,10 @@ def read_object(store: ObjectStore, key: str) -> list[Record]:
 def parse_object(store: ObjectStore, key: str, parse: Callable[[bytes], R]) -> list[R]:
     """As `read_object`, each line parsed by `parse`, which raises ValueError for one that is no record."""
     records = []
-    for number, line in enumerate(store.get(key).splitlines(), start=1):
+    body = store.get(key)
+    if not _as_written(key, body):
+        raise ValueError(f"{key}: {_NOT_AS_WRITTEN}")
+    for number, line in enumerate(body.splitlines(), start=1):
         try:
             records.append(parse(line))
         except ValueError as error:
@@ -154,15 +158,24 @@ def parse_object(store: ObjectStore, key: str, parse: Callable[[bytes], R]) -> l
     return records
 
 
+def _as_written(key: str, body: bytes) -> bool:
+    """Whether an object still is what its name says."""
+    return key.endswith(f"-{hashlib.sha256(body).hexdigest()[:16]}.jsonl")
+
+
 def read_good_lines(store: ObjectStore, key: str) -> tuple[list[Record], bool]:
     """The records of one log object, and whether that is all of it: a line that is damaged costs itself only, an object
-    that is gone everything. Each is named in the log. Raises what the store raises."""
-    records, whole = [], True
+    that is gone everything, and of one that was edited nobody knows which lines are true. Each is named in the log.
+    Raises what the store raises."""
+    records = []
     try:
         body = store.get(key)
     except (ValueError, NotFound) as error:
         log.error("passed over a log object that cannot be read: %s", error)
         return [], False
+    whole = _as_written(key, body)
+    if not whole:
+        log.error("%s: %s; the lines that can be read are taken", key, _NOT_AS_WRITTEN)
     for number, line in enumerate(body.splitlines(), start=1):
         try:
             records.append(Record.from_json(line))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.edges.log import log_keys, newest_key, read_object, read_state
+from bridge.edges.history import open_history
+from bridge.edges.log import log_keys, newest_key, read_good_lines
 from bridge.errors import NotFound, SenderError
 from bridge.keys import Layout, projects_prefix, uid_of_key
-from bridge.records import format_time
+from bridge.records import Source, format_time
 from bridge.restore import Order
 from bridge.state import State
 from bridge.store import ObjectStore
@@ -76,13 +77,20 @@ def uids_in_bucket(store: ObjectStore, prefix: str, start: str = "") -> Iterator
         after = f"{root}{uid}0"  # "0" comes right after "/": past everything of this project
 
 
+def read_state(store: ObjectStore, layout: Layout, at: datetime | None) -> tuple[State, list[str]]:
+    """The state of a project, and the keys of the log objects of which not every line could be read."""
+    with open_history(store, layout, at=at) as history:
+        return history.state(), history.unreadable
+
+
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """A moment of a record, and the state then."""
+    """A moment of a record, and the state then. `unreadable`: log objects that cannot be read whole."""
 
     at: datetime
     state: State
     absent_since: datetime | None
+    unreadable: list[str]
 
 
 def moment(store: ObjectStore, layout: Layout, at: datetime | None) -> Moment:
@@ -99,16 +107,35 @@ def moment(store: ObjectStore, layout: Layout, at: datetime | None) -> Moment:
         )
     last = datetime.fromtimestamp((parsed.position + 1) / 1000, UTC)
     if at is not None:
-        begins = min(record.received_at for record in read_object(store, first.key))
+        begins = min((record.received_at for record in read_good_lines(store, first.key)[0]), default=at)
         if at < begins:
             raise SenderError(
                 f"{format_time(at)} is before the record of project {layout.uid} begins: it goes from "
                 f"{format_time(begins)} to {format_time(last)}",
                 hint="give a time between the two, or none for the last one",
             )
-        return Moment(at=at, state=read_state(store, layout, at), absent_since=None)
-    state = read_state(store, layout, None)
+        state, unreadable = read_state(store, layout, at)
+        return Moment(at=at, state=state, absent_since=None, unreadable=unreadable)
+    state, unreadable = read_state(store, layout, None)
     absent = state.absent_since
     if absent is None:
-        return Moment(at=last, state=state, absent_since=None)
-    return Moment(at=absent - _TICK, state=read_state(store, layout, absent - _TICK), absent_since=absent)
+        # The door's clock can be ahead of that of the worker who gave the position.
+        at = max([last, *_received(state)])
+        return Moment(at=at, state=state, absent_since=None, unreadable=unreadable)
+    # Whoever still sends webhooks is there, whatever our token was shown; and the door's clock can be ahead of a reader's.
+    present = max([absent - _TICK, *_received(state, source="webhook")])
+    state, unreadable = read_state(store, layout, present)
+    return Moment(at=present, state=state, absent_since=absent, unreadable=unreadable)
+
+
+def _received(state: State, *, source: Source | None = None) -> Iterator[datetime]:
+    """When the records that a state shows were received; with a source, those of it alone."""
+    for things in state.things.values():
+        for thing in things.values():
+            if thing.deleted_at is not None and source in (None, "webhook"):
+                yield thing.deleted_at  # by webhook: ours name what they end, but for views
+            for life in thing.incarnations.values():
+                if life.newest is not None and source in (None, life.newest.source):
+                    yield life.newest.received_at
+                if life.gone_at is not None and source is None:
+                    yield life.gone_at

@@ -305,6 +305,33 @@ def test_current_hides_the_annotations_of_a_deleted_task(here: context.Context) 
     assert "deleted" in keys[0]
 
 
+def test_current_hides_an_annotation_whose_task_was_deleted_before_the_first_refresh(
+    here: context.Context,
+) -> None:
+    gone = sample("TASKS_DELETED")
+    gone["tasks"] = [{"id": 1}]
+    stream.append(here.redis, UID, entry())
+    stream.append(here.redis, UID, entry(body=json.dumps(gone).encode()))
+    archive.drain(UID)
+    current.refresh(UID)
+    keys, found = current_of(here)
+    assert (len(keys), "deleted" in keys[0], found["alive"]) == (1, True, False)
+
+
+@pytest.mark.parametrize(
+    "edited", [b"{}", b'{"fold": 1}', b'{"fold": {"deleted_at": null, "incarnations": [{}]}}']
+)
+def test_a_file_of_current_that_somebody_edited_is_written_anew(here: context.Context, edited: bytes) -> None:
+    stream.append(here.redis, UID, entry())
+    archive.drain(UID)
+    current.refresh(UID)
+    here.store.put(current_of(here)[0][0], edited)
+    stream.append(here.redis, UID, entry(updated_at="2026-11-22T02:00:59Z", lead_time=9))
+    archive.drain(UID)
+    current.refresh(UID)
+    assert current_of(here)[1]["annotation"]["lead_time"] == 9
+
+
 def test_a_late_version_of_an_annotation_stays_hidden_with_its_deleted_task(here: context.Context) -> None:
     stream.append(here.redis, UID, entry())
     archive.drain(UID)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -172,3 +172,30 @@ def test_label_studio_that_is_down_is_unavailable_and_named(tmp_path: Path) -> N
     ):
         with pytest.raises(Unavailable, match=f"{address}.*LABEL_STUDIO_URL"):
             call()
+
+
+class SmallPages(LabelStudio):
+    """Its /api/tasks gives at most two of the tasks 1 to 5, as one with TASK_API_PAGE_SIZE_MAX=2 does."""
+
+    def __init__(self) -> None:
+        super().__init__(LabelStudioSettings(url="http://127.0.0.1:1", api_key=KEY))
+        self.asked = 0
+
+    def get(self, path: str, **params: Any) -> Any:
+        self.asked += 1
+        items = json.loads(params["query"])["filters"]["items"]
+        after = max((item["value"] for item in items if item["operator"] == "greater"), default=0)
+        listed = next((item["value"] for item in items if item["operator"] == "in_list"), range(1, 6))
+        left = [{"id": id} for id in range(1, 6) if id > after and id in listed]
+        if not left:
+            raise NotFound("GET /api/tasks: Invalid page.")
+        return {"tasks": left[: min(2, params["page_size"])], "total": len(left)}
+
+
+def test_pages_that_label_studio_makes_smaller_are_put_together() -> None:
+    label_studio = SmallPages()
+    assert [row["id"] for row in label_studio.task_counts_after(1, 0, page_size=1000)] == [1, 2, 3, 4, 5]
+    assert label_studio.asked == 3, "nothing is asked for beyond the last one"
+    assert [row["id"] for row in label_studio.task_counts_after(1, 1, page_size=3)] == [2, 3, 4]
+    assert [row["id"] for row in label_studio.tasks_by_id(1, [1, 2, 4, 9])] == [1, 2, 4]
+    assert label_studio.tasks_after(1, 5, page_size=1000) == []

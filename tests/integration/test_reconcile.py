@@ -21,6 +21,7 @@ from bridge.errors import Refused, Unavailable
 from bridge.keys import project_uid
 from bridge.reconcile import ACCEPT, DRY_RUN, FULL, INCREMENTAL, LIGHT, REPAIR
 from bridge.records import Record, format_time, parse_time
+from bridge.restore import MARK
 from bridge.settings import WorkersSettings
 from bridge.state import State
 from bridge.store import MemoryStore
@@ -698,6 +699,16 @@ def test_a_new_project_is_connected_where_the_settings_say_so(work: Workplace) -
     assert ("POST", "/api/webhooks/") in work.label_studio.changed
     assert queued(work, jobs.BASELINE)[-1] == ("workers.baseline.run", [uid, "a new project"])
     assert not work.here.redis.exists(names.UNCONNECTED)
+
+
+def test_a_project_that_a_restore_is_at_is_not_connected_before_it_is_whole(work: Workplace) -> None:
+    uid = another_project(work)
+    with_secret(work)
+    work.here.settings = dataclasses.replace(work.here.settings, connect_new_projects=True)
+    work.label_studio.elsewhere[-1]["description"] = f"not complete yet. {MARK}0123456789abcdef]"
+    reconcile_sweep.find_projects()
+    assert not work.here.redis.sismember(names.WANTED, uid)
+    assert work.label_studio.changed == []
 
 
 def test_a_project_that_a_person_disconnected_is_not_connected_again(work: Workplace) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import redis
 from bridge.edges import restore as kept
 from bridge.edges.log import LogWriter, read_state
 from bridge.errors import NotFound, SenderError, Unavailable
-from bridge.keys import Layout, MediaKey
+from bridge.keys import Layout, LogKey, MediaKey
 from bridge.records import Record
 from bridge.restore import Order, restore_id
 from bridge.settings import WorkersSettings
@@ -391,13 +391,45 @@ def test_the_default_moment_is_the_last_at_which_the_project_was_there(world: Wo
     LogWriter(world.store, world.here.redis, world.layout).append(
         [
             gone("project", "4", received=31, born=0, observed=30),
-            record("task", "20", received=40, data={"n": 20}),
+            record("inference", "20", received=40, source="ml_backend"),
         ]
     )
     moment = kept.moment(world.store, world.layout, None)
     assert moment.absent_since == at(30)
     assert moment.at < at(30)
-    assert moment.state.thing("task", "20") is None
+    assert moment.state.thing("inference", "20") is None
+
+
+def test_a_project_that_still_sends_webhooks_is_there_whatever_our_token_was_shown(world: World) -> None:
+    """A token that lost sight of it; or a door whose clock is ahead of the worker's who found the project gone."""
+    LogWriter(world.store, world.here.redis, world.layout).append(
+        [
+            gone("project", "4", received=31, born=0, observed=30),
+            record("task", "20", received=40, data={"n": 20}),
+            record("inference", "21", received=50, source="ml_backend"),
+        ]
+    )
+    moment = kept.moment(world.store, world.layout, None)
+    assert (moment.absent_since, moment.at) == (at(30), at(40))
+    assert moment.state.thing("task", "20") is not None
+
+
+def test_the_default_moment_takes_in_what_a_door_with_a_clock_ahead_received(world: World) -> None:
+    ahead = datetime.now(UTC) + timedelta(minutes=5)
+    late = dataclasses.replace(record("task", "20", data={"n": 20}), received_at=ahead)
+    LogWriter(world.store, world.here.redis, world.layout).append([late])
+    moment = kept.moment(world.store, world.layout, None)
+    assert moment.at == ahead
+    assert read_state(world.store, world.layout, moment.at).thing("task", "20") is not None
+
+
+def test_a_log_object_that_is_damaged_is_named_and_costs_itself_only(world: World) -> None:
+    key = world.layout.log(LogKey(position=1_795_312_999_000, sha="0" * 16))
+    world.store.put(key, (record("task", "20", data={"n": 20}).to_json() + "\n").encode() + b'{"kind": "ta')
+    report = world.run()
+    assert not report["ok"]
+    assert report["complete"], "no further run can bring back what the record itself lacks"
+    assert ("log", key) in [(one["kind"], one["id"]) for one in report["left_out"]]
 
 
 def test_a_time_before_the_record_is_refused_with_its_beginning_and_end(world: World) -> None:

@@ -12,6 +12,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from bridge.edges import queue
+from bridge.errors import Refused
 from bridge.jobs import Job
 from bridge.keys import Layout
 from bridge.records import Record
@@ -181,6 +182,13 @@ def test_storages_on_our_bucket_are_registered_again_and_others_named(make: Call
     assert made["aws_secret_access_key"] not in done.output
 
 
+def test_an_address_with_a_password_is_refused_and_not_repeated(make: Callable[..., Desk]) -> None:
+    refused = make().run(UID, "--to", "https://ann:s3cret@labels.example", "--yes")
+    assert refused.exit_code == 2
+    assert "RESTORE_API_KEY" in refused.output
+    assert "s3cret" not in refused.output
+
+
 def test_another_label_studio_is_asked_with_its_own_token(make: Callable[..., Desk]) -> None:
     desk = make()
     settings = dataclasses.replace(desk.clients.settings, restore_api_key="another-token")
@@ -188,5 +196,7 @@ def test_another_label_studio_is_asked_with_its_own_token(make: Callable[..., De
         dataclasses.replace(desk.clients, settings=settings), "http://127.0.0.1:1/"
     )
     assert address == "http://127.0.0.1:1"
+    with pytest.raises(Refused, match="RESTORE_API_KEY"):
+        restoring.target_of(desk.clients, "http://127.0.0.1:1/")
     assert client._settings.api_key == "another-token"
     assert restoring.target_of(desk.clients, None)[1] is desk.world.target  # type: ignore[comparison-overlap]

@@ -28,6 +28,7 @@ from bridge.store import MemoryStore
 from tests.fakes import at, gone, record
 from tests.unit.test_state import records
 from workers import snapshot
+from workers.snapshot_tables import Tables
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = Layout("1.1795312801", "team")
@@ -458,3 +459,13 @@ assert read_state(store, LAYOUT).thing("task", "1").alive
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_lock_is_kept_while_tables_are_written(tmp_path: Path) -> None:
+    beats: list[None] = []
+    tables = Tables(tmp_path, {}, beat=lambda: beats.append(None))
+    tables.fold_in(fold([record("annotation", str(id), task=1, result=[{}]) for id in range(1, 4)]))
+    first = len(beats)
+    assert first >= 2, "once for each table at least"
+    tables.fold_in(fold([record("annotation", "2", task=1, result=[{}], version=5)]))
+    assert len(beats) > first

@@ -101,6 +101,17 @@ def test_people_are_matched_by_address_and_never_by_id() -> None:
     assert resolve([7, 1], recorded, {}, found, create=False).there == {7: 3, 1: 7}
 
 
+def test_an_author_who_has_left_since_is_still_known_by_address() -> None:
+    left = [
+        record("project", "4", title="Animals"),
+        record("user", "7", email="ann@example.com"),
+        gone("user", "7", born=0, received=20, observed=20),
+    ]
+    source = source_of(fold(left))
+    assert source is not None
+    assert source.users[7]["email"] == "ann@example.com"
+
+
 def test_an_unknown_author_is_made_or_stops_it() -> None:
     recorded = {7: {"email": "ann@example.com", "first_name": "Ann", "username": "ann"}}
     made = resolve([7], recorded, {}, [], create=True)

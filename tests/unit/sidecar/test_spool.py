@@ -7,6 +7,7 @@ import os
 import resource
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from bridge.edges import redis as names
 from bridge.edges.stream import CONTROL, Entry
 from sidecar.journal import WARN_EVERY_S, Journal, NotKept
 from sidecar.missed import Missed
@@ -239,6 +241,28 @@ def test_a_mark_that_the_disk_does_not_take_is_remembered(tmp_path: Path) -> Non
     sent: list[str | None] = []
     missed.carry(sent.append)
     assert (missed.names(), sent) == ([], [None])
+
+
+def test_a_process_that_does_not_have_the_spool_carries_what_it_alone_remembers(tmp_path: Path) -> None:
+    """The one that has it, until it ends, cannot know of that."""
+    (tmp_path / "missed").write_text("a file where the folder should be")
+    spool = Spool(tmp_path)
+    world = World()
+    world.redis.sadd(names.WANTED, "1.2")
+    journal = Journal(world.redis, spool)  # type: ignore[arg-type]
+    spool.missed.note("1.2")
+    stop = threading.Event()
+    with spool.sole_replayer() as mine:
+        assert mine
+        thread = threading.Thread(target=journal.replay_forever, args=(stop,), daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 30
+        while spool.missed.names() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        stop.set()
+        thread.join(30)
+    assert spool.missed.names() == []
+    assert world.redis.smembers(names.REREAD) == {b"1.2"}
 
 
 def test_a_spool_that_is_half_full_is_said_as_an_error_once_a_minute(
