@@ -26,7 +26,7 @@ demo: setup ## Run the main job end to end on a stack of its own and check each 
 
 # Two processes: one begins with the tests end to end, which are a third of the time, the other takes the files in turn.
 test: setup ## All tests: unit, integration, end to end with a real Label Studio
-	@$(VENV_PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder tests/e2e tests/unit tests/integration
+	@$(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder tests/e2e tests/unit tests/integration
 
 unit: setup-main ## The quick tests: no network, seconds
 	@$(VENV_PYTHON) -m pytest tests/unit
@@ -35,7 +35,7 @@ check: setup-main ## Lint, format, types, unit and integration tests
 	@$(VENV_PYTHON) -m ruff check
 	@$(VENV_PYTHON) -m ruff format --check
 	@$(VENV_PYTHON) -m mypy
-	@$(VENV_PYTHON) -m pytest -n 2 --dist loadgroup tests/unit tests/integration
+	@$(VENV_PYTHON) -m pytest -n 2 tests/unit tests/integration
 
 chaos: setup ## 2,000 changes by people and 30 faults, then an account of every one (SEED=… repeats a run; chaos-report.json)
 	@$(VENV_PYTHON) -m chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS)) $(if $(FAULTS),--faults $(FAULTS))

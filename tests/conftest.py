@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadScopeScheduling
 
 from bridge.settings import all_settings
 
@@ -35,16 +36,26 @@ def _clear_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(doc.env, raising=False)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups down
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folder is the marker: nobody has to remember it. With several processes (`make test`), a file's tests stay in
-    one, and those with a Label Studio run one after the other: two of them at once are too much for two cores."""
+    """The folder is the marker: nobody has to remember it."""
     for item in items:
-        whole_stack = TESTS / "e2e" in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("e2e" if whole_stack else str(item.path.relative_to(TESTS))))
         for folder in ("integration", "e2e"):
             if TESTS / folder in item.path.parents:
                 item.add_marker(getattr(pytest.mark, folder))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _InTwoProcesses(config, log)
+
+
+class _InTwoProcesses(LoadScopeScheduling):
+    """A file's tests stay in one process, and those with a Label Studio run one after the other: two of them at once are
+    too much for two cores."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "e2e" if file.startswith("tests/e2e/") else file
 
 
 def sample_bytes(name: str) -> bytes:
