@@ -89,3 +89,10 @@ def test_the_two_commands_come_first_in_the_readme() -> None:
     start = README[: README.index("## ")]
     assert "make run" in start
     assert "make test" in start
+
+
+def test_the_readmes_pictures_are_there_and_small() -> None:
+    pictures = re.findall(r'<img src="([^"]+)" width="\d+" alt="[^"]+">', README)
+    assert len(pictures) == README.count("<img ") >= 9
+    for picture in pictures:
+        assert (ROOT / picture).stat().st_size <= 80_000, picture
