@@ -587,15 +587,22 @@ class SettingDoc:
     programs: tuple[str, ...]
 
 
+def _written(default: Any) -> str:
+    """A default as one writes it into a .env file."""
+    if default is None:
+        return ""
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
 def all_settings() -> list[SettingDoc]:
     """Every setting of every program, in the order of the dataclasses, each environment name once."""
     found: dict[str, SettingDoc] = {}
     for program, cls in PROGRAMS.items():
         for field in _leaves(cls):
             env = field.metadata["env"]
-            default = (
-                None if field.default is MISSING else ("" if field.default is None else str(field.default))
-            )
+            default = None if field.default is MISSING else _written(field.default)
             programs = (*found[env].programs, program) if env in found else (program,)
             if env in found and found[env].default not in (default, None) and default is not None:
                 default = f"{found[env].default} / {default}"
