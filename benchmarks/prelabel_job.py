@@ -39,7 +39,7 @@ from stack.machine import started, store_of, temporary_setup
 from stack.settings import program_environment
 from workers import context
 
-TASKS = int(os.environ.get("PRELABEL_TASKS", "2000"))
+TASKS = 2000
 PICTURES = 100  # drawn ones, each in so many tasks as it takes
 CONFIG = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'

@@ -27,12 +27,12 @@ from bridge.edges.verify import Verification
 from bridge.errors import Unavailable
 from bridge.keys import CurrentKey, Layout, LogKey, project_uid
 from bridge.records import Record, Stamp, delete, parse_time, put
-from bridge.settings import SidecarSettings, WorkersSettings
+from bridge.settings import WorkersSettings
 from sidecar.cli import cli
 from sidecar.clients import Clients
 from tests import fakes
 from tests.conftest import sample
-from tests.unit.sidecar.fakes import ENVIRON
+from tests.desks import settings_on
 from workers import baseline, context, current, media, metrics, snapshot
 
 BORN = parse_time(sample("api_project")["created_at"])
@@ -128,14 +128,8 @@ def place(
     )
     context.install(here)
     redis_client.sadd(names.WANTED, UID)
-    s3 = workers_settings.s3
-    environ = ENVIRON | {
-        "BUCKET": s3.bucket,
-        "BUCKET_PREFIX": s3.bucket_prefix,
-        "AWS_ENDPOINT_URL_S3": s3.endpoint_url,
-    }
     clients = Clients(
-        settings=SidecarSettings.from_env(environ),
+        settings=settings_on(workers_settings.s3),
         label_studio=studio,  # type: ignore[arg-type]
         redis=redis_client,
         store=store,

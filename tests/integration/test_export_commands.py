@@ -10,18 +10,17 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner, Result
-from flask import Flask, jsonify
 from flask.testing import FlaskClient
 
 from bridge import jobs
 from bridge.edges import exports as registry
 from bridge.edges import queue
 from bridge.edges.s3 import S3Store
-from bridge.errors import BridgeError
-from bridge.settings import SidecarSettings, WorkersSettings
+from bridge.settings import WorkersSettings
 from sidecar.api_export import make_blueprint
 from sidecar.cli import cli
 from sidecar.clients import Clients
+from tests.desks import api_of, settings_on
 from tests.integration.test_export import PROJECT, RECORDS, UID, Workplace
 from tests.unit.sidecar.fakes import ENVIRON, FakeLabelStudio
 from workers import context
@@ -42,10 +41,7 @@ class Desk:
 
     @property
     def api(self) -> FlaskClient:
-        app = Flask("test")
-        app.register_blueprint(make_blueprint(self.clients.settings, self.clients))
-        app.register_error_handler(BridgeError, lambda error: (jsonify(error=str(error)), error.status))
-        return app.test_client()
+        return api_of(make_blueprint(self.clients.settings, self.clients))
 
 
 @pytest.fixture
@@ -63,14 +59,8 @@ def desk(
         created_at=PROJECT.data["created_at"],
         label_config=PROJECT.data["label_config"],
     )
-    s3 = workers_settings.s3
-    environ = ENVIRON | {
-        "BUCKET": s3.bucket,
-        "BUCKET_PREFIX": s3.bucket_prefix,
-        "AWS_ENDPOINT_URL_S3": s3.endpoint_url,
-    }
     clients = Clients(
-        settings=SidecarSettings.from_env(environ),
+        settings=settings_on(workers_settings.s3),
         label_studio=studio,  # type: ignore[arg-type]
         redis=redis_client,
         store=store,

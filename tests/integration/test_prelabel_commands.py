@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 import redis
 from click.testing import CliRunner, Result
-from flask import Flask, jsonify
 from flask.testing import FlaskClient
 from rq import SimpleWorker, Worker
 from rq.serializers import JSONSerializer
@@ -21,12 +20,12 @@ from bridge.edges import prelabel as registry
 from bridge.edges import queue
 from bridge.edges import redis as names
 from bridge.edges.s3 import S3Store
-from bridge.errors import BridgeError
-from bridge.settings import SidecarSettings, WorkersSettings
+from bridge.settings import WorkersSettings
 from ml_backend.handover import Handover, give_by_redis
 from sidecar.api_prelabel import make_blueprint
 from sidecar.cli import cli
 from sidecar.clients import Clients
+from tests.desks import api_of, settings_on
 from tests.integration.conftest import free_port
 from tests.prelabelling import UID, Backend, Studio, serving
 from tests.unit.sidecar.fakes import ENVIRON
@@ -53,10 +52,7 @@ class Desk:
 
     @property
     def api(self) -> FlaskClient:
-        app = Flask("test")
-        app.register_blueprint(make_blueprint(self.clients.settings, self.clients))
-        app.register_error_handler(BridgeError, lambda error: (jsonify(error=str(error)), error.status))
-        return app.test_client()
+        return api_of(make_blueprint(self.clients.settings, self.clients))
 
 
 @pytest.fixture
@@ -64,12 +60,6 @@ def desk(
     redis_client: redis.Redis, store: S3Store, workers_settings: WorkersSettings, _no_context_left: None
 ) -> Iterator[Desk]:
     studio, backend = Studio(12), Backend()
-    s3 = workers_settings.s3
-    environ = ENVIRON | {
-        "BUCKET": s3.bucket,
-        "BUCKET_PREFIX": s3.bucket_prefix,
-        "AWS_ENDPOINT_URL_S3": s3.endpoint_url,
-    }
     with serving(backend) as url:
         context.install(
             context.Context(
@@ -80,7 +70,7 @@ def desk(
             )
         )
         clients = Clients(
-            settings=SidecarSettings.from_env(environ | {"ML_BACKEND_URL": url}),
+            settings=settings_on(workers_settings.s3, ML_BACKEND_URL=url),
             label_studio=studio,  # type: ignore[arg-type]
             redis=redis_client,
             store=store,

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner, Result
-from flask import Flask, jsonify
 from flask.testing import FlaskClient
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
@@ -16,7 +15,7 @@ from rq.serializers import JSONSerializer
 from bridge import jobs
 from bridge.edges import queue
 from bridge.edges import redis as names
-from bridge.errors import BridgeError, Refused
+from bridge.errors import Refused
 from bridge.jobs import Job
 from bridge.reconcile import LIGHT
 from bridge.settings import SidecarSettings, WorkersSettings
@@ -24,6 +23,7 @@ from bridge.store import MemoryStore
 from sidecar.api_reconcile import make_blueprint
 from sidecar.cli import cli
 from sidecar.clients import Clients
+from tests.desks import api_of
 from tests.fakes import Clock, FakeLabelStudio
 from tests.integration.test_reconcile import GONE, UID, Workplace, deleted, imported
 from tests.unit.sidecar.fakes import ENVIRON
@@ -61,10 +61,7 @@ class Desk:
 
     @property
     def api(self) -> FlaskClient:
-        app = Flask("test")
-        app.register_blueprint(make_blueprint(self.clients.settings, self.clients))
-        app.register_error_handler(BridgeError, lambda error: (jsonify(error=str(error)), error.status))
-        return app.test_client()
+        return api_of(make_blueprint(self.clients.settings, self.clients))
 
 
 @pytest.fixture
