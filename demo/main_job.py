@@ -21,6 +21,7 @@ def run(world: World) -> None:
     disturbing.unreadable_body(world)
     disturbing.redis_killed(world)
     corrected = measuring.metrics(world)
+    exporting.export_by_itself(world, corrected)
     exporting.exports(world, corrected)
     disturbing.no_secrets(world)
     disturbing.within_cortx(world)
