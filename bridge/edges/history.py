@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.edges import snapshots
-from bridge.edges.lines import loads
+from bridge.edges.lines import data_of, loads
 from bridge.edges.log import log_keys, read_good_lines
 from bridge.keys import Layout
 from bridge.readings import Known, kept_of
@@ -53,7 +53,7 @@ class _Row(Thing):
         self._parsed: Thing | None = None
 
     def cell(self, column: str) -> Any:
-        return self._cells[column][self._number].as_py()
+        return self._cells[column][self._number]
 
     @property
     def whole(self) -> Thing:
@@ -87,8 +87,10 @@ class _Row(Thing):
         line = self.cell("record")
         if line is None:
             return {}
-        data: dict[str, Any] = loads(line)["data"]
-        return data if self._unique_id is None else data | {"unique_id": self._unique_id}
+        data = data_of(line)
+        if self._unique_id is not None:
+            data["unique_id"] = self._unique_id
+        return data
 
     @property
     def task_id(self) -> str | None:
@@ -148,7 +150,7 @@ class History:
             return
         touched = {row_id(id) for id in self._touched.get(kind, {})}
         for cells in file.cells():
-            flags = (cells[name].to_pylist() for name in ("id", "alive", "hidden", "unique_id"))
+            flags = (cells[name] for name in ("id", "alive", "hidden", "unique_id"))
             for number, (shown, alive, hidden, unique_id) in enumerate(zip(*flags, strict=True)):
                 if shown not in touched:
                     row = _Row(cells, number, alive=alive, hidden=hidden, unique_id=unique_id)

@@ -25,7 +25,15 @@ try:
 except ImportError:  # the sidecar's image
     _decode: Callable[[str | bytes], Any] = json.loads
     _plain: Callable[[str | bytes], Any] | None = None
+    _data: Callable[[str | bytes], Any] | None = None
 else:
+
+    class _OnlyData(msgspec.Struct):
+        """A record's line of which nothing but the data is built."""
+
+        data: dict[str, Any]
+
+    _data = msgspec.json.Decoder(_OnlyData).decode
     _decode = msgspec.json.Decoder().decode
     _plain = msgspec.json.Decoder(float_hook=_whole_as_int).decode
 
@@ -36,6 +44,20 @@ def loads(text: str | bytes) -> Any:
         return _decode(text)
     except ValueError:
         return json.loads(text)
+
+
+def data_of(line: str | bytes) -> dict[str, Any]:
+    """The data of a record's line, fresh; the rest of the line is only skipped, in two thirds of the time.
+
+    Raises ValueError or KeyError when it is no record's line."""
+    if _data is not None:
+        try:
+            found: dict[str, Any] = _data(line).data
+            return found
+        except ValueError:
+            pass  # what msgspec refuses, `loads` may read
+    data: dict[str, Any] = loads(line)["data"]
+    return data
 
 
 class Line(Record):

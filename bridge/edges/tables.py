@@ -98,16 +98,18 @@ class TableWriter:
         self._writer.close()
 
 
-class Cells(dict[str, Any]):
-    """The columns of one row group by name, each as one Arrow array, read when somebody first asks for it."""
+class Cells(dict[str, list[Any]]):
+    """The columns of one row group by name, read when somebody first asks for one. Lists: whoever asks for one value of a
+    column goes on to ask for most, and to take them out of an Arrow array one by one costs more than all at once."""
 
     def __init__(self, file: Any, number: int) -> None:
         super().__init__()
         self._file, self._number = file, number
 
-    def __missing__(self, name: str) -> Any:
-        self[name] = _whole(self._file.read_row_group(self._number, columns=[name])[name])
-        return self[name]
+    def __missing__(self, name: str) -> list[Any]:
+        values: list[Any] = self._file.read_row_group(self._number, columns=[name])[name].to_pylist()
+        self[name] = values
+        return values
 
 
 class TableFile:
