@@ -83,9 +83,10 @@ def _kind(body: bytes, error: Exception) -> str:
 def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF orientation says, as browsers show it; an unreadable EXIF block is left out."""
     try:
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)  # without a copy of those that are upright
     except Exception:
-        return image
+        pass
+    return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -96,7 +97,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         over = image.convert("RGBA")
         white = Image.new("RGBA", over.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, over).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -37,6 +37,7 @@ from ml_backend.references import (
 )
 from ml_backend.safety import GuardedTransport, WebRules, check_url
 
+_READ_OUT = 64 * 1024
 _MAX_REDIRECTS = 5
 _ACCESS_TOKEN_S = 200.0  # Label Studio 1.23.2 gives access tokens that live 300 s
 _TOKEN_HINT = "check LABEL_STUDIO_API_KEY, and that its user may see the project"
@@ -203,6 +204,7 @@ class ImageLoader:
                     asked_again = True
                     continue
                 if answer.has_redirect_location:
+                    _read_out(answer)
                     url = urljoin(url, answer.headers["location"])
                     if origin_of(url) is None:
                         raise TaskProblem(
@@ -215,6 +217,7 @@ class ImageLoader:
                     hops += 1
                     continue
                 if answer.status_code == 304 and kept is not None:
+                    _read_out(answer)
                     self._check_size(what, len(kept.body), limits)
                     return kept.body
                 self._check_status(what, answer.status_code, ours=ours)
@@ -262,6 +265,13 @@ class ImageLoader:
         if is_label_studio(url, self._url):
             return "is Label Studio running, and is LABEL_STUDIO_URL right?"
         return "is the server running, and can this machine reach it?"
+
+
+def _read_out(answer: httpx.Response) -> None:
+    """Only an answer that was read to its end leaves its connection to the next. One that says it is long is not read."""
+    told = answer.headers.get("content-length", "0" if answer.status_code == 304 else "")
+    if told.isdigit() and int(told) <= _READ_OUT:
+        answer.read()
 
 
 def _unsigned(url: str) -> str:

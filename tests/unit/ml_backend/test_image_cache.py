@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import httpcore
 import httpx
 import pytest
 from PIL import Image
@@ -13,6 +15,7 @@ from PIL import Image
 from bridge.store import MemoryStore
 from ml_backend.image_cache import ImageCache
 from ml_backend.images import ImageLoader, Limits
+from ml_backend.safety import GuardedTransport, WebRules
 from tests.unit.ml_backend.helpers import image_bytes
 
 SMALL = image_bytes(Image.new("RGB", (30, 20)), "PNG")
@@ -105,14 +108,20 @@ class Site:
         return httpx.Response(304) if known else httpx.Response(200, content=self.body, headers=self.headers)
 
 
-def loader(folder: Path, site: Site, store: MemoryStore | None = None) -> ImageLoader:
+def loader(
+    folder: Path,
+    site: Site | None = None,
+    store: MemoryStore | None = None,
+    *,
+    transport: httpx.BaseTransport | None = None,
+) -> ImageLoader:
     return ImageLoader(
         label_studio_url=URL,
         api_key=None,
         limits=Limits(timeout_s=20, max_bytes=100_000, max_pixels=1_000_000),
         open_bucket=lambda _bucket: store or MemoryStore(),
         cache=ImageCache(folder, max_bytes=1_000_000),
-        http=httpx.Client(transport=httpx.MockTransport(site)),
+        http=httpx.Client(transport=transport or httpx.MockTransport(site or Site())),
     )
 
 
@@ -128,6 +137,27 @@ def test_a_picture_of_the_web_is_transferred_once_until_it_is_another(
     assert site.answers == [200, 304, 304]
     site.body, site.headers = LARGE, {name: f"{value}-new" for name, value in headers.items()}
     assert images.load(f"{URL}/a.png").width == 60
+
+
+class OneLine(httpcore.MockBackend):
+    """Answers on whatever connection they are asked for on; counts the connections."""
+
+    connections = 0
+
+    def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.NetworkStream:
+        self.connections += 1
+        return super().connect_tcp(*arguments, **options)
+
+
+def test_a_redirect_and_a_picture_that_is_still_the_same_keep_the_connection(tmp_path: Path) -> None:
+    whole = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: %d\r\n\r\n' % len(SMALL) + SMALL
+    same = b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n'
+    moved = b"HTTP/1.1 303 See Other\r\nLocation: /b.png\r\nContent-Length: 3\r\n\r\nnow"
+    network = OneLine([moved, whole, moved, same, moved, same])
+    transport = GuardedTransport(WebRules(), resolve=lambda host, port: ["8.8.8.8"], network=network)
+    images = loader(tmp_path, transport=transport)
+    assert [images.load(f"{URL}/a.png").width for _ in range(3)] == [30, 30, 30]
+    assert network.connections == 1
 
 
 def test_a_signed_address_is_the_same_picture_whatever_its_signature(tmp_path: Path) -> None:
