@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.records import Record, Stamp, put, superseding
+from bridge.records import Record, Stamp, parse_time, put, superseding
 from bridge.state import Incarnation, State
 
 ONE_TICK = timedelta(microseconds=1)
@@ -23,6 +23,8 @@ _ONLY_IN_EXPORT = ("unique_id",)
 # What `Known` keeps of the data: which task a thing belongs to, and Label Studio's own time.
 _KEPT = (*_ONLY_IN_EXPORT, "task", "task_created_at", "updated_at")
 OF_A_TASK = ("annotation", "prediction", "draft")
+# Longer than clocks of one installation differ; a backup that is put back is older than that.
+CLOCKS_DIFFER = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +176,30 @@ def wanted_from_export(tasks: Iterable[Any], known: Known, stamp: Stamp) -> list
     return wanted
 
 
+def went_back(record: Record, known: Known) -> bool:
+    """Whether Label Studio shows a task or annotation as it was before what the log had heard of it when it was asked.
+
+    By Label Studio's own time, which it sets anew with each change: so this is a Label Studio that was put back to an
+    older backup, or whose clock was."""
+    return _moved(record, known) < -CLOCKS_DIFFER
+
+
+def _moved(record: Record, known: Known) -> timedelta:
+    """How far Label Studio's time of a task or annotation has moved since the log heard of it; none if it heard later."""
+    life = known.life(record)
+    if record.kind not in _ALSO_BY_WEBHOOK or life is None or life.newest is None:
+        return timedelta()
+    before, now = updated_at(life.newest), updated_at(record)
+    if before is None or now is None or life.newest.seen_at >= record.seen_at:
+        return timedelta()
+    return now - before
+
+
+def updated_at(record: Record) -> datetime | None:
+    """Label Studio's own time of the last change; `version` can be a later one, of ours."""
+    return parse_time(record.data.get("updated_at"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What to do with a reading's records; those in neither list say nothing new."""
@@ -206,6 +232,9 @@ def _verdict(record: Record, known: Known) -> str:
         if record.seen_at > ended_at:
             return "doubtful"
         return "write" if newer and not same else "known"
+    if same and not newer and abs(_moved(record, known)) > CLOCKS_DIFFER:
+        # Back to an older backup, or from there to the newer: noted once confirmed, or each look would find it anew.
+        return "doubtful"
     if same:
         adds_unique_id = "unique_id" in record.data and life.unique_id is None
         return "write" if adds_unique_id or (newer and record.kind in _ALSO_BY_WEBHOOK) else "known"
@@ -226,7 +255,7 @@ def confirmed(doubtful: Iterable[Record], again: Iterable[Record], known: Known)
         life = known.life(record)
         if repeated is None or repeated.hash != record.hash or life is None or life.newest is None:
             continue
-        differs = repeated.hash != life.newest.hash
+        differs = repeated.hash != life.newest.hash or abs(_moved(repeated, known)) > CLOCKS_DIFFER
         if differs and _version(repeated) <= _version(life.newest):
             repeated = superseding(repeated, _version(life.newest), ONE_TICK)
         found.append(repeated)

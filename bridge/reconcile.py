@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.readings import OF_A_TASK, Known
+from bridge.readings import OF_A_TASK, ONE_TICK, Known, updated_at, went_back
 from bridge.records import Record, format_time, parse_time
 from bridge.state import Incarnation
 
@@ -208,6 +208,26 @@ def too_many(candidates: Iterable[Candidate], known: Known) -> str:
     if total > max(HELD_OVER, HELD_SHARE * everything):
         return f"{total} of {everything} things are not in Label Studio any more"
     return ""
+
+
+def older_backup(records: Iterable[Record], known: Known) -> str:
+    """Why deletions wait for a person, whatever their number, once something that is there has gone back; else empty.
+
+    What is missing then came after the backup. The time named first is the last one at which the record says nothing of
+    the older state, for `restore --at`. Asked before `known` has the records."""
+    back = [record for record in records if went_back(record, known)]
+    if not back:
+        return ""
+    first = back[0]
+    life = known.life(first)
+    before = None if life is None or life.newest is None else updated_at(life.newest)
+    now = updated_at(first)
+    assert before is not None
+    assert now is not None
+    return (
+        f"Label Studio seems to have been put back to an older backup before {format_time(first.seen_at - ONE_TICK)}: "
+        f"it shows {first.kind} {first.id} as of {format_time(now)}, the record has it as of {format_time(before)}"
+    )
 
 
 # --- what a direct question to Label Studio answers

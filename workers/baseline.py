@@ -14,8 +14,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from redis.exceptions import LockError
-from redis.lock import Lock
 from rq import get_current_job
 
 from bridge import jobs
@@ -28,6 +26,7 @@ from bridge.readings import Reading
 from bridge.records import Record, Stamp, format_time, put
 from bridge.state import BASELINE_COMPLETED
 from workers import context
+from workers.kept_lock import Kept, held
 from workers.progress import Reporter
 from workers.reading import LOCK_TTL_S, Reader, Stop, time_of
 
@@ -45,18 +44,12 @@ def run(uid: str, reason: str) -> None:
     pages already read can have missed what the request is about."""
     here = context.current()
     fields = names.baseline(uid)
-    lock = here.redis.lock(names.baseline_lock(uid), timeout=LOCK_TTL_S)
-    if not lock.acquire(blocking=False):
-        if reason != jobs.NOT_FINISHED:
-            here.redis.hset(fields, "again", reason)
-        return
-    try:
+    with held(here.redis, names.baseline_lock(uid), ttl_s=LOCK_TTL_S) as lock:
+        if lock is None:
+            if reason != jobs.NOT_FINISHED:
+                here.redis.hset(fields, "again", reason)
+            return
         Baseline(here, uid, lock).run(reason)
-    finally:
-        try:
-            lock.release()
-        except LockError:
-            log.warning("the lock of the baseline of %s ran out before its work was done", uid)
     again = here.redis.hget(fields, "again")
     if again is not None and here.redis.hdel(fields, "again") and here.redis.sismember(names.WANTED, uid):
         queue.enqueue(here.redis, jobs.baseline(uid, again.decode()))
@@ -66,7 +59,7 @@ class Baseline:
     """One run over one project, under its lock. Tests hand in `sleep`."""
 
     def __init__(
-        self, here: context.Context, uid: str, lock: Lock, *, sleep: Callable[[float], None] = time.sleep
+        self, here: context.Context, uid: str, lock: Kept, *, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._here = here
         self._uid = uid

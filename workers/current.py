@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import redis
-from redis.exceptions import LockError
 
 from bridge.current import document, document_bytes
 from bridge.edges import redis as names
@@ -23,6 +23,7 @@ from bridge.keys import CurrentKey, Layout
 from bridge.state import StateView, Thing
 from bridge.store import ObjectStore
 from workers import context
+from workers.kept_lock import Kept, held
 
 log = logging.getLogger(__name__)
 LOCK_TTL_S = 120
@@ -30,23 +31,19 @@ OBJECTS_A_STEP = 500
 
 
 def refresh(uid: str) -> None:
-    """Take in every log object after the cursor. Coalesces: one run serves all that was asked for before it began."""
+    """Take in every log object after the cursor. Coalesces: one run serves all that was asked for before it began.
+
+    Raises LockLost when another run may have taken over: what was not noted is done again."""
     here = context.current()
-    lock = here.redis.lock(names.current_lock(uid), timeout=LOCK_TTL_S)
-    if not lock.acquire(blocking=True, blocking_timeout=LOCK_TTL_S):
-        return
-    try:
+    with held(here.redis, names.current_lock(uid), ttl_s=LOCK_TTL_S, wait_s=LOCK_TTL_S) as lock:
+        if lock is None:
+            return
         here.redis.delete(names.current_pending(uid))
-        while _step(here.store, here.redis, here.layout(uid)):
-            lock.extend(LOCK_TTL_S, replace_ttl=True)
-    finally:
-        try:
-            lock.release()
-        except LockError:
-            log.warning("the lock of current/ of %s ran out before its work was done", uid)
+        while _step(here.store, here.redis, here.layout(uid), lock):
+            pass
 
 
-def _step(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
+def _step(store: ObjectStore, connection: redis.Redis, layout: Layout, lock: Kept) -> bool:
     """Take in some log objects; False when there are no more."""
     saved = connection.get(names.current_cursor(layout.uid))
     touched: dict[str, Thing] = {}
@@ -55,6 +52,7 @@ def _step(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
     for taken, info in enumerate(log_keys(store, layout, after=saved.decode() if saved else "")):
         if taken == OBJECTS_A_STEP:
             break
+        lock()
         for record in read_good_lines(store, info.key)[0]:
             if record.kind == "annotation":
                 touched.setdefault(record.id, Thing()).add(record)
@@ -67,11 +65,13 @@ def _step(store: ObjectStore, connection: redis.Redis, layout: Layout) -> bool:
     # pages show none that a file hides.
     whole = hides or (shows and _has_any(store, layout))
     if not whole:
-        merged = [_merge_into(store, layout, id, thing) for id, thing in touched.items()]
-        whole = not all(merged)
+        for id, thing in touched.items():
+            lock()
+            whole = not _merge_into(store, layout, id, thing) or whole
     if whole:
-        with open_history(store, layout) as state:
-            write_all(store, layout, state)
+        with open_history(store, layout, beat=lock) as state:
+            write_all(store, layout, state, beat=lock)
+    lock(now=True)  # whoever lost the lock must not set back what another run has noted
     connection.set(names.current_cursor(layout.uid), newest)
     return True
 
@@ -124,9 +124,12 @@ def _write(store: ObjectStore, layout: Layout, id: str, thing: Thing, *, alive: 
         store.delete(there)
 
 
-def write_all(store: ObjectStore, layout: Layout, state: StateView) -> None:
-    """Write the file of every annotation that differs from the state: after a task was deleted or found again."""
+def write_all(store: ObjectStore, layout: Layout, state: StateView, *, beat: Callable[[], None]) -> None:
+    """Write the file of every annotation that differs from the state: after a task was deleted or found again.
+
+    `beat` is called for each; what it raises ends this, and the next run finds what is left."""
     for id, thing in state.every("annotation"):
+        beat()
         alive = thing.alive and not state.hidden(thing)
         found = _stored(store, layout.current(CurrentKey(annotation_id=id, deleted=not alive)))
         if found is None or found != json.loads(json.dumps(document(thing, alive=alive))):

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from redis.exceptions import LockError
-from redis.lock import Lock
-
 from bridge import events, jobs, readings
+from bridge import reconcile as rules
 from bridge.edges import queue, stream
 from bridge.edges import redis as names
+from bridge.edges import repairs as memory
 from bridge.edges.history import load_known
 from bridge.edges.log import log_keys, newest_key, read_good_lines
 from bridge.errors import NotFound, Refused
@@ -26,14 +25,15 @@ from bridge.keys import project_id_of, project_uid
 from bridge.readings import Known, Reading
 from bridge.records import Record, Source, Stamp, parse_time
 from workers import context
+from workers.kept_lock import Kept, LockLost
 
 log = logging.getLogger(__name__)
 LOCK_TTL_S = 120
-LOCK_BEAT_S = 20
 # Longer than clocks of one installation differ and than a webhook is under way.
 CONFIRM_AFTER_S = 2.0
 DRAIN_WAIT_S = 10.0
 MEDIA_A_JOB = 100
+FORGET_AT_ONCE = 1000
 
 
 class Stop(Exception):
@@ -47,7 +47,7 @@ class Reader:
         self,
         here: context.Context,
         uid: str,
-        lock: Lock,
+        lock: Kept,
         *,
         source: Source,
         event: str,
@@ -55,6 +55,7 @@ class Reader:
     ) -> None:
         self.known = Known()
         self.unreadable: list[str] = []
+        self.older = ""  # why deletions shall wait for a person, once something has gone back
         self._here = here
         self._uid = uid
         self._project_id = project_id_of(uid)
@@ -62,7 +63,6 @@ class Reader:
         self._source: Source = source
         self._event = event
         self._sleep = sleep
-        self._beaten = time.monotonic()
         self._caught_up_to = ""
 
     # --- what the log says
@@ -150,7 +150,15 @@ class Reader:
     def settle(self, read: Callable[[], Reading], *, patient: bool = False) -> list[Record]:
         """Read, and read again where the first answer would overrule what the log says. Returns what is to be written.
 
-        `patient`: wait for the webhooks before believing that they will not say it."""
+        `patient`: wait for the webhooks before believing that they will not say it. Raises NotFound or Refused when
+        another Label Studio has come up at the address meanwhile: its answers are not of our project."""
+        found = self._settled(read, patient=patient)
+        if found:
+            self.project()
+            self.older = self.older or rules.older_backup(found, self.known)
+        return found
+
+    def _settled(self, read: Callable[[], Reading], *, patient: bool) -> list[Record]:
         reading = read()
         self.unreadable += reading.unreadable
         for words in reading.unreadable:
@@ -180,10 +188,24 @@ class Reader:
         self.beat()
         if not records:
             return
+        if self.older:
+            # First, since the record will not show it any more: what is missing now must be held by later looks too.
+            memory.note_older(self._here.redis, self._uid, self.older)
         self._here.log_writer(self._uid).append(records)
+        self._forget_told(records)
         if stream.waiting(self._here.redis, self._uid):
             # A drain that found the lock held has gone away.
             queue.enqueue(self._here.redis, jobs.drain(self._uid))
+
+    def _forget_told(self, records: list[Record]) -> None:
+        """What webhooks told last is not what was written last for these things any more.
+
+        Or Label Studio going back to it (A by webhook, B by reading, A again: an older backup) would be taken for known
+        by looks that trust the webhooks. The drain remembers under the log's lock, so what it wrote before our append
+        is forgotten here; of what it writes after, the worst is that one look folds the log for nothing."""
+        told = [f"{record.kind}:{record.id}" for record in records]
+        for start in range(0, len(told), FORGET_AT_ONCE):
+            self._here.redis.hdel(names.known(self._uid), *told[start : start + FORGET_AT_ONCE])
 
     def enqueue_media(self, tasks: list[dict[str, Any]]) -> None:
         paths = list(
@@ -197,14 +219,11 @@ class Reader:
             raise Stop("stopped, since the project was disconnected")
 
     def beat(self) -> None:
-        """Keep our lock while we work; whoever lost it stops."""
-        if time.monotonic() - self._beaten < LOCK_BEAT_S:
-            return
+        """Whoever lost our lock stops; a thread keeps it, whatever Label Studio takes for an answer."""
         try:
-            self._lock.extend(LOCK_TTL_S, replace_ttl=True)
-        except LockError as error:
+            self._lock()
+        except LockLost as error:
             raise Stop("its lock ran out, another run goes on") from error
-        self._beaten = time.monotonic()
 
 
 def uid_of(project: dict[str, Any]) -> str:

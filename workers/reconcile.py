@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from redis.exceptions import LockError
-from redis.lock import Lock
 from rq import get_current_job
 
 from bridge import readings
@@ -27,6 +25,7 @@ from bridge.readings import Reading
 from bridge.reconcile import FULL, INCREMENTAL, LIGHT, REPAIR
 from bridge.records import format_time, parse_time
 from workers import context
+from workers.kept_lock import Kept, held
 from workers.progress import Reporter
 from workers.reading import LOCK_TTL_S, Stop, time_of
 from workers.reconcile_missing import Missing
@@ -50,22 +49,15 @@ def run(uid: str, depth: str, mode: str = REPAIR, token: str = "") -> None:
     looked_at = here.redis.hget(names.reconcile(uid), f"{depth}_looked_at")
     if not token and looked_since(_asked_at(), None if looked_at is None else looked_at.decode()):
         return
-    lock = here.redis.lock(names.reconcile_lock(uid), timeout=LOCK_TTL_S)
-    if not lock.acquire(blocking=bool(token), blocking_timeout=LOCK_WAIT_S if token else None):
-        if token:
+    name, wait_s = names.reconcile_lock(uid), LOCK_WAIT_S if token else 0
+    with held(here.redis, name, ttl_s=LOCK_TTL_S, wait_s=wait_s) as lock:
+        if lock is not None:
+            Reconcile(here, uid, lock, depth=depth, mode=mode, token=token).run()
+        elif token:
             raise Unavailable(f"another reconcile of {uid} is under way")
-        if depth == LIGHT:
-            here.redis.sadd(
-                names.REREAD, uid
-            )  # it may be an event's wish, and the other has passed the change
-        return
-    try:
-        Reconcile(here, uid, lock, depth=depth, mode=mode, token=token).run()
-    finally:
-        try:
-            lock.release()
-        except LockError:
-            log.warning("the lock of the reconcile of %s ran out before its work was done", uid)
+        elif depth == LIGHT:
+            # It may be an event's wish, and the other has passed the change.
+            here.redis.sadd(names.REREAD, uid)
 
 
 def looked_since(asked_at: datetime | None, looked_at: str | None) -> bool:
@@ -87,7 +79,7 @@ class Reconcile:
         self,
         here: context.Context,
         uid: str,
-        lock: Lock,
+        lock: Kept,
         *,
         depth: str,
         mode: str = REPAIR,
@@ -302,9 +294,11 @@ class Reconcile:
         return tasks
 
     def _told_already(self, tasks: list[dict[str, Any]], reading: Reading) -> bool:
-        """Whether webhooks brought exactly this: then the log need not be folded, which is the usual case each minute.
+        """Whether webhooks brought exactly this last: then the log need not be folded, which is the usual case each minute.
 
-        Predictions are never told by webhooks and drafts are not shown here: light and full runs see to them."""
+        What a reading writes of a thing takes back what webhooks told of it (`Reader.append`), so A by webhook, B by a
+        reading and A again is compared. Light and full runs never come here: they fold the log, and see to predictions,
+        which webhooks never tell, to drafts, which are not shown here, and to what Redis has wrong."""
         if reading.unreadable or any(task.get("draft_exists", True) for task in tasks):
             return False
         told = [r for r in reading.records if r.kind in ("task", "annotation")]

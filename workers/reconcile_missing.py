@@ -39,7 +39,9 @@ class Missing:
         if candidates:
             self._work.reader.let_webhooks_speak()
             candidates = [one for one in candidates if rules.still_alive(one, self._work.reader.known)]
-        reason = rules.too_many(candidates, self._work.reader.known)
+        older = self._work.reader.older or memory.older(self._work.here.redis, self._work.uid)
+        many = rules.too_many(candidates, self._work.reader.known)
+        reason = "; ".join(why for why in (older if candidates else "", many) if why)
         if reason and self._work.mode != ACCEPT:
             self._hold(candidates, reason)
             return
@@ -47,6 +49,7 @@ class Missing:
             self._settle_some(asked)
         if self._work.depth != INCREMENTAL and not self._work.dry:
             memory.hold(self._work.here.redis, self._work.uid, {})
+            memory.note_older(self._work.here.redis, self._work.uid, "")
 
     def _settle_some(self, candidates: list[Candidate]) -> None:
         records: list[Record] = []
@@ -90,6 +93,10 @@ class Missing:
             return None
 
     def _hold(self, candidates: list[Candidate], reason: str) -> None:
+        before = memory.held_of(self._work.here.redis, self._work.uid)
+        if before and self._work.depth == INCREMENTAL:
+            self._work.report.held = before  # a look at some tasks says nothing of the others
+            return
         counts: dict[str, int] = {}
         for one in candidates:
             counts[one.kind] = counts.get(one.kind, 0) + 1

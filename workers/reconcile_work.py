@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from redis.lock import Lock
-
 from bridge import jobs
 from bridge import reconcile as rules
 from bridge.edges import queue
@@ -17,6 +15,7 @@ from bridge.keys import project_id_of
 from bridge.reconcile import DRY_RUN, Repair
 from bridge.records import Record, format_time
 from workers import context
+from workers.kept_lock import Kept
 from workers.reading import Reader
 
 T = TypeVar("T")
@@ -29,7 +28,7 @@ class Work:
         self,
         here: context.Context,
         uid: str,
-        lock: Lock,
+        lock: Kept,
         *,
         depth: str,
         mode: str,

@@ -8,15 +8,11 @@ a run may be killed anywhere, and the next one goes on. No webhook of ours is on
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import redis
-from redis.exceptions import LockError
 from rq import get_current_job
 
 from bridge import jobs, restore_people
@@ -29,61 +25,30 @@ from bridge.records import Record
 from bridge.restore import EVENT, Order, source_of
 from bridge.restore_bodies import project_body
 from workers import context, restore_annotate, restore_check, restore_send
+from workers.kept_lock import held
 from workers.restore_target import Work, again, answered, find_project, open_target, present, uid_of
 
 log = logging.getLogger(__name__)
 LOCK_TTL_S = 30
-LOCK_BEAT_S = 8
 
 
 def run(uid: str, restore_id: str) -> None:
     """Carry out an order of the bucket. Raises Unavailable where waiting helps: the queue comes again; what waiting
     cannot help is failed at once."""
     here = context.current()
-    with _locked(here, restore_id) as beat:
+    with held(here.redis, names.restore_lock(restore_id), ttl_s=LOCK_TTL_S) as lock:
+        if lock is None:
+            raise Unavailable(f"another worker is at the restore {restore_id}")
         try:
             order = kept.read_order(here.store, here.layout(uid), restore_id)
             if order is None:
                 raise NotFound(f"the bucket has no order of the restore {restore_id} of project {uid}")
-            Restore(here, order, beat=beat).run()
+            Restore(here, order, beat=lock).run()
         except BridgeError as error:
             job = get_current_job()
             if job is not None and not error.retryable:
                 job.retries_left = 0
             raise
-
-
-@contextmanager
-def _locked(here: context.Context, restore_id: str) -> Iterator[Callable[[], None]]:
-    """Hold the restore's lock, kept by a thread, since one import can take minutes. Yields what raises once it is lost."""
-    lock = here.redis.lock(names.restore_lock(restore_id), timeout=LOCK_TTL_S, thread_local=False)
-    if not lock.acquire(blocking=False):
-        raise Unavailable(f"another worker is at the restore {restore_id}")
-    done, lost = threading.Event(), threading.Event()
-
-    def keep() -> None:
-        while not done.wait(LOCK_BEAT_S):
-            try:
-                lock.extend(LOCK_TTL_S, replace_ttl=True)
-            except LockError:
-                lost.set()
-                return
-            except redis.RedisError:
-                continue
-
-    def beat() -> None:
-        if lost.is_set():
-            raise Unavailable("the lock of this restore ran out: another run may be at it")
-
-    threading.Thread(target=keep, daemon=True, name="restore-lock").start()
-    try:
-        yield beat
-    finally:
-        done.set()
-        try:
-            lock.release()
-        except LockError:
-            log.warning("the lock of the restore %s ran out before its work was done", restore_id)
 
 
 class Restore:

@@ -15,9 +15,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redis.exceptions import LockError
-from redis.lock import Lock
-
 from bridge import jobs
 from bridge.edges import queue, snapshots, stream
 from bridge.edges import redis as names
@@ -39,6 +36,7 @@ from bridge.state import State
 from bridge.store import ObjectInfo, ObjectStore
 from bridge.tables import content_rules, file_stem
 from workers import context
+from workers.kept_lock import held
 from workers.progress import Reporter
 
 if TYPE_CHECKING:
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOCK_TTL_S = 120
-BEAT_S = 15.0
 PASS_BYTES = 16 * 1024 * 1024
 PAUSE_S = 600  # a project's snapshots are made at most every ten minutes …
 SHARE = 20  # … and take at most a twentieth of the time of one worker
@@ -55,18 +52,16 @@ REMOVED = "removed.json"  # since when a snapshot's manifest is gone
 
 def make(uid: str) -> None:
     """Make a snapshot of the log as it is now, and thin out the old ones. Returns at once when another worker is at it,
-    or when the newest snapshot has everything in it."""
+    or when the newest snapshot has everything in it. Raises LockLost when another worker may have taken over."""
     here = context.current()
-    lock = here.redis.lock(names.snapshot_lock(uid), timeout=LOCK_TTL_S)
-    if not lock.acquire(blocking=False):
-        log.info("another worker is at the snapshot of %s", uid)
-        return
-    began = time.monotonic()
-    try:
+    with held(here.redis, names.snapshot_lock(uid), ttl_s=LOCK_TTL_S) as lock:
+        if lock is None:
+            log.info("another worker is at the snapshot of %s", uid)
+            return
+        began = time.monotonic()
         counted = int(here.redis.hget(names.snapshot(uid), "records") or 0)
         newest = here.redis.get(names.last_key(uid)) or b""
-        beat = _Beat(lock)
-        made = Snapshot(here.store, here.layout(uid), beat=beat, now=here.now).run()
+        made = Snapshot(here.store, here.layout(uid), beat=lock, now=here.now).run()
         here.redis.hincrby(names.snapshot(uid), "records", -counted)
         here.redis.hset(
             names.snapshot(uid),
@@ -78,12 +73,7 @@ def make(uid: str) -> None:
         )
         if made is not None:
             log.info("snapshot %d of %s is whole: %s", made.position, uid, made.rows())
-        thin(here, here.layout(uid), beat)
-    finally:
-        try:
-            lock.release()
-        except LockError:
-            log.warning("the lock of the snapshot of %s ran out before its work was done", uid)
+        thin(here, here.layout(uid), lock)
 
 
 def sweep(here: context.Context) -> list[str]:
@@ -284,17 +274,3 @@ def thin(here: context.Context, layout: Layout, beat: Callable[[], None]) -> Non
         if now - since > (STILL_READ if marks else LEFT_BEHIND):
             for info in sorted(found, key=lambda info: info in marks):
                 store.delete(info.key)
-
-
-class _Beat:
-    """Keeps a lock while its holder works."""
-
-    def __init__(self, lock: Lock) -> None:
-        self._lock = lock
-        self._beaten = time.monotonic()
-
-    def __call__(self, *, now: bool = False) -> None:
-        """Raises LockError when the lock was lost: another worker is at it."""
-        if now or time.monotonic() - self._beaten > BEAT_S:
-            self._lock.extend(LOCK_TTL_S, replace_ttl=True)
-            self._beaten = time.monotonic()

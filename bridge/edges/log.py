@@ -30,6 +30,15 @@ log = logging.getLogger(__name__)
 LOCK_TTL_S = 20
 LOCK_WAIT_S = 60
 PUT_TRIES = 3
+# Sets the newest key, given with its position, unless another one of that or a later position is known. Returns whether
+# the given one is the newest.
+_ADVANCE = """
+local last = redis.call('GET', KEYS[1])
+local position = last and string.match(last, '(%d+)%-%x+%.jsonl$')
+if position and last ~= ARGV[1] and tonumber(position) >= tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"""
 _NOT_AS_WRITTEN = "it is not what was written: cut off, or changed by someone"
 R = TypeVar("R", bound=Record)
 
@@ -101,12 +110,23 @@ class LogWriter:
                 trouble = error
                 if not self._is_there(key, body):
                     continue
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.set(names.last_key(self._layout.uid), key)
-            pipe.hincrby(names.snapshot(self._layout.uid), "records", len(records))
-            pipe.execute()
+            self._redis.hincrby(names.snapshot(self._layout.uid), "records", len(records))
+            if not self._advance(key, position):
+                raise Unavailable(
+                    f"the lock of the log of {self._layout.uid} ran out during a put, and another worker wrote after it"
+                )
             return key
         raise trouble or Unavailable("the log could not be written")
+
+    def _advance(self, key: str, position: int) -> bool:
+        """Remember the newest key, which never moves back.
+
+        Readers that go on from a key (`catch_up` of workers/reading.py, the cursor of current/) rely on each object being
+        the last of the log when it is put: had the position moved back, the next object could be put before what they
+        have read, and they would never see it. So an object that was overtaken, by a writer who got the lock that we lost
+        during the put, does not count as written: whoever asked comes again, and the fold does not mind repetition."""
+        set_it = self._redis.eval(_ADVANCE, 1, names.last_key(self._layout.uid), key, str(position))
+        return bool(set_it)
 
     def _is_there(self, key: str, body: bytes) -> bool:
         """Whether an unclear put was done. Raises when the store does not say: then the caller must come again."""

@@ -61,12 +61,12 @@ def current_lock(uid: str) -> str:
 
 
 def last_key(uid: str) -> str:
-    """The newest log key written for a project."""
+    """The newest log key written for a project; it never moves back (bridge/edges/log.py)."""
     return f"{_ROOT}last:{uid}"
 
 
 def known(uid: str) -> str:
-    """Hash: `kind:id` -> fingerprint of the record written last for it."""
+    """Hash: `kind:id` -> fingerprint of the record that webhooks had written last for it, unless a reading wrote since."""
     return f"{_ROOT}known:{uid}"
 
 
@@ -112,7 +112,8 @@ def reconcile_lock(uid: str) -> str:
 
 
 def reconcile(uid: str) -> str:
-    """Hash: when each depth was done last, the watermark, what is held, since when the project is absent."""
+    """Hash: when each depth was done last, the watermark, what is held, why all deletions are (`older`), since when the
+    project is absent."""
     return f"{_ROOT}reconcile:{uid}"
 
 

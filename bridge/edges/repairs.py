@@ -119,6 +119,19 @@ def held_of(connection: redis.Redis, uid: str) -> dict[str, Any]:
     return result
 
 
+def note_older(connection: redis.Redis, uid: str, reason: str) -> None:
+    """Why deletions wait for a person though they are few, found before they were; "" when they do no more."""
+    if reason:
+        connection.hset(names.reconcile(uid), "older", reason)
+    else:
+        connection.hdel(names.reconcile(uid), "older")
+
+
+def older(connection: redis.Redis, uid: str) -> str:
+    found: Any = connection.hget(names.reconcile(uid), "older")
+    return found.decode() if found else ""
+
+
 def absent_since(connection: redis.Redis, uid: str) -> str:
     """When Label Studio was found without the project, as text; "" while it is there."""
     found: Any = connection.hget(names.reconcile(uid), "absent_since")

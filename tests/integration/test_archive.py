@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,10 @@ from bridge.edges.stream import Entry
 from bridge.errors import Unavailable
 from bridge.settings import WorkersSettings
 from tests.conftest import sample
+from tests.fakes import gone, record
+from tests.integration.test_kept_lock import taken_over, wait_until_extended
 from workers import archive, context, current, reconcile_sweep, scheduler, snapshot
+from workers.kept_lock import LockLost
 
 UID = "1.1795312801"
 
@@ -231,6 +234,63 @@ def test_redis_forgetting_the_position_does_not_move_it_back(here: context.Conte
     assert key.position == 9001
 
 
+class Overtaken(FlakyStore):
+    """A store whose first put takes longer than the lock lives: another worker writes meanwhile."""
+
+    def __init__(self, real: S3Store, meanwhile: Callable[[], None]) -> None:
+        super().__init__(real, [])
+        self._meanwhile = [meanwhile]
+
+    def put(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
+        if self._meanwhile:
+            self._meanwhile.pop()()
+        super().put(key, body, content_type=content_type)
+
+
+def test_a_put_that_another_worker_overtook_is_done_again_where_every_reader_sees_it(
+    here: context.Context,
+) -> None:
+    """`current` has gone on from the other's object, and looks at nothing before it."""
+
+    def meanwhile() -> None:
+        here.redis.delete(names.log_lock(UID))
+        other = record("annotation", "99", task=1)
+        other_key.append(here.log_writer(UID).append([other]))
+        current.refresh(UID)
+
+    other_key: list[str] = []
+    stream.append(here.redis, UID, entry())
+    slow: Any = Overtaken(here.store, meanwhile)  # type: ignore[arg-type]
+    context.install(context.Context(here.settings, connection=here.redis, store=slow))
+    archive.drain(UID)
+    assert here.redis.get(names.last_key(UID)) == other_key[0].encode(), "the newest key has not moved back"
+    assert stream.waiting(here.redis, UID) == 1, "what was overtaken is not called written"
+    archive.drain(UID)
+    assert stream.waiting(here.redis, UID) == 0
+    current.refresh(UID)
+    assert current_of(here)[1]["alive"]
+    positions = [here.layout(UID).parse_log(key) for key in objects(here)]
+    assert len({one.position for one in positions if one}) == len(positions) == 3
+
+
+def test_a_clock_that_is_behind_gives_no_position_before_what_was_overtaken_by(here: context.Context) -> None:
+    """Two writers, the slow one's clock an hour behind: its next object comes after the other's all the same."""
+    found = archive.batch_of([entry()]).records
+    slow, quick = here.log_writer(UID), here.log_writer(UID)
+    slow._clock_ms, quick._clock_ms = lambda: 5_000, lambda: 3_605_000
+
+    def meanwhile() -> None:
+        here.redis.delete(names.log_lock(UID))
+        quick.append([record("annotation", "99", task=1)])
+
+    slow._store = Overtaken(here.store, meanwhile)  # type: ignore[arg-type,assignment]
+    with pytest.raises(Unavailable, match="another worker wrote after it"):
+        slow.append(found)
+    key = here.layout(UID).parse_log(slow.append(found))
+    assert key is not None
+    assert key.position == 3_605_001
+
+
 def test_the_sweep_finds_a_stream_whose_job_was_lost(here: context.Context) -> None:
     here.redis.xadd(names.stream(UID), entry().to_fields(), id="1-1")  # type: ignore[arg-type]
     here.redis.sadd(names.STREAMS, UID)
@@ -362,6 +422,53 @@ def test_a_refresh_of_current_that_dies_is_finished_by_the_next(
     here.redis.delete(names.current_lock(UID))
     current.refresh(UID)
     assert current_of(here)[1]["alive"]
+
+
+def rewritten_meanwhile(here: context.Context, meanwhile: Callable[[], None]) -> None:
+    """A deleted task has all of current/ written anew; something happens in the midst of it."""
+    here.log_writer(UID).append([record("task", "1"), *(record(id=str(n), task=1) for n in (1, 2, 3))])
+    current.refresh(UID)
+    here.log_writer(UID).append([gone("task", "1", received=99)])
+    slow: Any = Overtaken(here.store, meanwhile)  # type: ignore[arg-type]
+    context.install(context.Context(here.settings, connection=here.redis, store=slow))
+
+
+def hidden_in_current(here: context.Context) -> int:
+    return sum("/deleted/" in info.key for info in here.store.keys(here.layout(UID).current_prefix))
+
+
+def test_the_lock_of_current_is_kept_while_all_of_it_is_written(
+    here: context.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current, "LOCK_TTL_S", 4)
+    rewritten_meanwhile(here, lambda: wait_until_extended(here.redis, names.current_lock(UID)))
+    current.refresh(UID)
+    assert hidden_in_current(here) == 3
+    assert here.redis.get(names.current_cursor(UID)) == objects(here)[-1].encode()
+
+
+def test_whoever_lost_the_lock_of_current_does_not_note_how_far_he_came(here: context.Context) -> None:
+    rewritten_meanwhile(here, lambda: taken_over(here.redis, names.current_lock(UID)))
+    with pytest.raises(LockLost):
+        current.refresh(UID)
+    assert here.redis.get(names.current_cursor(UID)) != objects(here)[-1].encode()
+    here.redis.delete(names.current_lock(UID))
+    current.refresh(UID)
+    assert hidden_in_current(here) == 3
+
+
+def test_writing_all_of_current_stops_at_the_file_where_the_lock_is_lost(here: context.Context) -> None:
+    rewritten_meanwhile(here, lambda: None)
+    asked: list[int] = []
+
+    def beat() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            raise LockLost("the lock ran out")
+
+    with pytest.raises(LockLost):
+        current.write_all(here.store, here.layout(UID), read_state(here.store, here.layout(UID)), beat=beat)
+    assert hidden_in_current(here) == 1
 
 
 def test_a_name_in_redis_that_is_no_project_costs_itself_only(

@@ -22,6 +22,7 @@ from bridge.settings import WorkersSettings
 from bridge.state import BASELINE_COMPLETED, State
 from tests.conftest import sample
 from tests.fakes import Clock, FakeLabelStudio
+from tests.integration.test_kept_lock import wait_until_extended
 from workers import baseline, context, reading
 from workers.archive import forget
 
@@ -427,6 +428,53 @@ def test_a_project_that_is_replaced_meanwhile_is_not_called_complete(work: Workp
     work.run()
     assert work.progress()["state"] == "failed"
     assert work.state().baseline_completed_at is None
+
+
+def test_a_page_that_another_label_studio_answered_is_not_written(work: Workplace) -> None:
+    """One came up at the same address after the first page, with another project under the id."""
+    with_pages_of(work, 1)
+    real = work.label_studio.tasks_after
+
+    def tasks_after(project_id: int, after_id: int, *, page_size: int) -> list[dict[str, Any]]:
+        if after_id == 13:
+            work.label_studio.answer["project"]["created_at"] = "2027-01-01T00:00:00Z"
+        return real(project_id, after_id, page_size=page_size)
+
+    work.label_studio.tasks_after = tasks_after  # type: ignore[method-assign]
+    work.run()
+    assert [one.record.id for one in work.state().alive("task") if one.record] == ["13"]
+    assert work.progress()["state"] == "failed"
+    assert "another project has the id 4" in work.progress()["message"]
+
+
+def test_each_page_with_something_new_costs_one_look_at_the_project(work: Workplace) -> None:
+    with_pages_of(work, 1)
+    work.run()
+    pages, at_both_ends, surroundings = (
+        3,
+        2,
+        2,
+    )  # the surroundings hold the project, and are asked for like a page
+    assert work.label_studio.asked.count("project") == pages + at_both_ends + surroundings
+    work.label_studio.asked.clear()
+    work.run()
+    assert work.label_studio.asked.count("project") == at_both_ends + 1
+
+
+def test_the_lock_is_kept_while_an_export_takes_longer_than_it_lives(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baseline, "LOCK_TTL_S", 4)
+    real = work.label_studio.exported
+
+    def exported(project_id: int, task_ids: list[int]) -> list[dict[str, Any]]:
+        wait_until_extended(work.here.redis, names.baseline_lock(UID))
+        return real(project_id, task_ids)
+
+    work.label_studio.exported = exported  # type: ignore[method-assign]
+    work.run()
+    assert work.progress()["state"] == "complete"
+    assert counted(work.state()) == EVERYTHING
 
 
 def test_a_refused_token_is_said_once(work: Workplace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,12 +17,13 @@ from bridge import events, jobs, reconcile
 from bridge.edges import queue, repairs, stream
 from bridge.edges import redis as names
 from bridge.edges.log import log_keys, read_records, read_state
+from bridge.edges.restore import read_state as state_to_restore
 from bridge.edges.stream import Entry
 from bridge.errors import Refused, Unavailable
 from bridge.keys import project_uid
 from bridge.reconcile import ACCEPT, DRY_RUN, FULL, INCREMENTAL, LIGHT, REPAIR
 from bridge.records import Record, format_time, parse_time
-from bridge.restore import MARK
+from bridge.restore import MARK, source_of
 from bridge.settings import WorkersSettings
 from bridge.state import State
 from bridge.store import MemoryStore
@@ -248,6 +250,50 @@ def test_what_webhooks_told_is_no_repair_and_costs_no_fold_of_the_log(
         assert counts(work.run(INCREMENTAL)) == {}
 
 
+def a_b_a(work: Workplace) -> None:
+    """A is told by webhook, B is found by a look, and then an older backup shows A as it was."""
+    work.run(LIGHT)
+    task = work.label_studio.tasks[1]
+    annotation = task["annotations"][0]
+    annotation |= {"lead_time": 77, "updated_at": work.touch(task)}
+    project = work.label_studio.answer["project"]
+    body = {"action": "ANNOTATION_UPDATED", "annotation": annotation, "task": task, "project": project}
+    work.told(json.loads(json.dumps(body)))
+    assert counts(work.run(INCREMENTAL)) == {}
+    as_told = copy.deepcopy(task)
+    annotation |= {"lead_time": 88, "updated_at": work.touch(task)}
+    assert counts(work.run(INCREMENTAL)) == {"annotation outdated": 1}
+    work.label_studio.tasks[1] = as_told
+
+
+@pytest.mark.parametrize("depth", reconcile.DEPTHS)
+def test_what_webhooks_told_before_a_look_found_something_else_is_not_taken_for_known(
+    work: Workplace, depth: str
+) -> None:
+    a_b_a(work)
+    assert counts(work.run(depth)) == {"annotation outdated": 1}
+    thing = work.state().thing("annotation", "7")
+    assert thing is not None
+    assert thing.data["lead_time"] == 77
+    assert counts(work.run(FULL)) == {}
+
+
+def test_a_webhook_that_told_it_is_compared_again_once_a_look_has_ended_the_thing(work: Workplace) -> None:
+    """Told by webhook, found gone by a look, and back as it was: an incremental look opens it again."""
+    work.run(LIGHT)
+    task = work.label_studio.tasks[1]
+    annotation = task["annotations"][0]
+    annotation |= {"lead_time": 77, "updated_at": work.touch(task)}
+    project = work.label_studio.answer["project"]
+    body = {"action": "ANNOTATION_UPDATED", "annotation": annotation, "task": task, "project": project}
+    work.told(json.loads(json.dumps(body)))
+    as_told = copy.deepcopy(task)
+    converted(work)
+    assert counts(work.run(INCREMENTAL)) == {"annotation deleted": 1}
+    work.label_studio.tasks[1] = as_told
+    assert counts(work.run(INCREMENTAL)) == {"annotation reopened": 1}
+
+
 def test_a_webhook_on_its_way_is_waited_for(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     work.run(LIGHT)
     converted(work)
@@ -407,26 +453,160 @@ def test_a_project_that_is_listed_but_not_shown_is_not_absent(work: Workplace) -
     assert work.state().absent_since is None
 
 
+@pytest.mark.parametrize("depth", reconcile.DEPTHS)
+def test_what_another_label_studio_answered_is_not_written(work: Workplace, depth: str) -> None:
+    """It came up at the same address after the project was asked for: its tasks are not of this project."""
+    work.run(LIGHT)
+    imported(work)
+    before, kept = work.objects(), work.label_studio.exported
+
+    def exported(*arguments: Any) -> list[dict[str, Any]]:
+        work.label_studio.answer["project"]["created_at"] = "2027-01-01T00:00:00Z"
+        return kept(*arguments)
+
+    work.label_studio.exported = exported  # type: ignore[method-assign]
+    result = work.run(depth)
+    assert work.objects() == before
+    assert (result["state"], counts(result)) == ("failed", {})
+    assert "another project has the id 4" in result["message"]
+    assert counts(work.run(LIGHT)) == {"project absent": 1}
+
+
 def test_a_token_that_is_refused_says_nothing_of_the_project(work: Workplace) -> None:
     work.label_studio.fail["project"] = [Refused("401")]
     assert work.run(FULL)["state"] == "failed"
     assert work.state().absent_since is None
 
 
-def test_an_older_backup_takes_nothing_out_of_the_log(work: Workplace) -> None:
-    """The same project, less what came after the backup: few are confirmed deletes, older content is what is there."""
-    older = copy.deepcopy(work.label_studio.answer)
-    annotation = work.label_studio.annotation(7)
-    annotation |= {"lead_time": 77, "updated_at": work.touch(work.label_studio.tasks[1])}
-    work.label_studio.add_tasks(5)
-    work.run(FULL)
+class Backup:
+    """A project after work that a backup does not have: annotation 7 changed, five tasks more."""
+
+    def __init__(self, work: Workplace) -> None:
+        self.work = work
+        self.older = copy.deepcopy(work.label_studio.answer)
+        annotation = work.label_studio.annotation(7)
+        annotation |= {"lead_time": 77, "updated_at": work.touch(work.label_studio.tasks[1])}
+        work.label_studio.add_tasks(5)
+        work.run(FULL)
+        self.newer = copy.deepcopy(work.label_studio.answer)
+
+    def put_back(self, answer: dict[str, Any]) -> None:
+        self.work.label_studio.answer = copy.deepcopy(answer)
+
+
+@pytest.fixture
+def backup(work: Workplace) -> Backup:
+    return Backup(work)
+
+
+def test_what_an_older_backup_lacks_is_held_however_little_it_is(work: Workplace, backup: Backup) -> None:
+    """Content that went back is what is there; that something went back says why the rest is missing."""
     revisions = len(work.records())
-    work.label_studio.answer = older
-    result = work.run(FULL)
-    assert counts(result) == {"annotation outdated": 1, "task deleted": 5}
+    backup.put_back(backup.older)
+    result = work.run(LIGHT)
+    assert counts(result) == {"annotation outdated": 1}
+    assert result["held"]["counts"] == {"task": 5}
+    assert "older backup" in result["held"]["reason"]
     assert len(work.records()) > revisions
     assert {r.data.get("lead_time") for r in work.records() if r.id == "7" and r.kind == "annotation"} >= {77}
-    assert counts(work.run(LIGHT)) == {}
+
+
+def test_much_that_an_older_backup_lacks_is_held_for_both_reasons(work: Workplace, backup: Backup) -> None:
+    work.grow(60)
+    backup.put_back(backup.older)
+    reason = work.run(LIGHT)["held"]["reason"]
+    assert "older backup before 2" in reason
+    assert reason.endswith("65 of 68 of kind task are not in Label Studio any more")
+
+
+@pytest.mark.parametrize("depth", reconcile.DEPTHS)
+def test_what_an_older_backup_lacks_stays_held_though_the_record_has_followed_it(
+    work: Workplace, backup: Backup, depth: str
+) -> None:
+    backup.put_back(backup.older)
+    work.run(LIGHT)
+    for _ in range(2):
+        assert counts(work.run(depth)) == {}
+        assert repairs.held_of(work.here.redis, UID)["counts"] == {"task": 5}
+    converted(work)
+    assert counts(work.run(INCREMENTAL)) == {}, "nor is anything else deleted before a person has looked"
+    assert repairs.held_of(work.here.redis, UID)["counts"] == {"task": 5}, "and people still see all of it"
+    assert work.run(LIGHT)["held"]["counts"] == {"task": 5, "annotation": 1}
+    assert len(work.alive("task")) == 8
+
+
+def test_a_baseline_that_meets_an_older_backup_first_has_its_deletions_held_too(
+    work: Workplace, backup: Backup
+) -> None:
+    backup.put_back(backup.older)
+    baseline.run(UID, "connect")
+    assert work.run(LIGHT)["held"]["counts"] == {"task": 5}
+
+
+def test_a_dry_run_says_that_an_older_backup_would_be_held(work: Workplace, backup: Backup) -> None:
+    backup.put_back(backup.older)
+    assert work.run(FULL, DRY_RUN)["held"]["counts"] == {"task": 5}
+    assert repairs.held_of(work.here.redis, UID) == {}
+    assert repairs.older(work.here.redis, UID) == ""
+
+
+def test_an_older_backup_is_recognised_by_the_time_of_a_task_alone(work: Workplace) -> None:
+    """The annotation that was made since is gone, and its task has the time before it: its content is the same."""
+    older = copy.deepcopy(work.label_studio.answer)
+    imported(work)
+    work.touch(work.label_studio.tasks[0])
+    work.run(FULL)
+    work.label_studio.answer = older
+    assert work.run(LIGHT)["held"]["counts"] == {"task": 1}
+
+
+def test_deletions_of_an_older_backup_that_a_person_accepts_are_the_end_of_it(
+    work: Workplace, backup: Backup
+) -> None:
+    backup.put_back(backup.older)
+    work.run(LIGHT)
+    assert counts(work.run(FULL, ACCEPT)) == {"task deleted": 5}
+    after = work.run(LIGHT)
+    assert (counts(after), after["tasks_compared"]) == ({}, 0), "what went back is not found anew each time"
+    deleted(work)
+    assert counts(work.run(LIGHT)) == {"task deleted": 1}, "later deletions are as before"
+
+
+def test_a_newer_label_studio_put_back_while_they_were_held_lets_go(work: Workplace, backup: Backup) -> None:
+    backup.put_back(backup.older)
+    work.run(LIGHT)
+    backup.put_back(backup.newer)
+    result = work.run(LIGHT)
+    assert (counts(result), result["held"]) == ({"annotation outdated": 1}, {})
+    assert repairs.held_of(work.here.redis, UID) == {}
+    assert len(work.alive("task")) == 8
+    after = work.run(LIGHT)
+    assert (counts(after), after["tasks_compared"]) == ({}, 0), (
+        "what came forth again is not found anew each time"
+    )
+    deleted(work)
+    assert counts(work.run(LIGHT)) == {"task deleted": 1}
+
+
+def test_what_was_deleted_with_an_older_backup_comes_back_by_restore_or_by_the_newer_one(
+    work: Workplace, backup: Backup
+) -> None:
+    backup.put_back(backup.older)
+    reason = work.run(FULL)["held"]["reason"]
+    assert counts(work.run(FULL, ACCEPT)) == {"task deleted": 5}
+    assert len(work.alive("task")) == 3
+    # What `restore --at` the time that people were told would send.
+    told = re.search(r"before (\S+Z): ", reason)
+    assert told is not None
+    source = source_of(*state_to_restore(work.here.store, work.here.layout(UID), parse_time(told[1])))
+    assert source is not None
+    assert len(source.tasks) == 8
+    assert 77 in [one.get("lead_time") for task in source.tasks for one in task.annotations]
+    # And what reconcile does when the newer Label Studio is there again.
+    backup.put_back(backup.newer)
+    assert counts(work.run(LIGHT)) == {"annotation outdated": 1, "task reopened": 5}
+    assert len(work.alive("task")) == 8
+    assert counts(work.run(FULL)) == {}
 
 
 # --- clocks
@@ -450,7 +630,9 @@ def test_a_clock_of_label_studio_that_was_ahead_for_a_while_hides_nothing_later(
     assert counts(work.run(INCREMENTAL)) == {"task outdated": 1}
 
 
-def test_a_project_where_nobody_works_costs_two_requests_each_minute(work: Workplace) -> None:
+def test_a_project_where_nobody_works_costs_three_requests_each_minute(work: Workplace) -> None:
+    """As docs/reconcile.md says: the project, its webhooks, the tasks that were touched."""
+    with_secret(work)
     work.grow(60)
     work.run(LIGHT)
     work.clock.sleep(600)
@@ -467,7 +649,9 @@ def test_a_project_where_nobody_works_costs_two_requests_each_minute(work: Workp
     work.run(INCREMENTAL)
     work.clock.sleep(600)
     work.run(INCREMENTAL)
-    assert work.run(INCREMENTAL)["requests"] == 2
+    work.label_studio.asked.clear()
+    assert work.run(INCREMENTAL)["requests"] == 3
+    assert work.label_studio.asked == ["project", "webhooks", "tasks_updated_since"]
     assert rows[-1] == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,15 @@ from bridge.errors import Unavailable
 from bridge.keys import SnapshotKey
 from bridge.settings import LabelStudioSettings, SidecarSettings, WorkersSettings
 from bridge.snapshots import LEFT_BEHIND, MANIFEST, STILL_READ
-from bridge.state import fold
+from bridge.state import fold, state_at
 from sidecar.cli import cli
 from sidecar.clients import Clients
-from tests.fakes import Clock, gone, record
+from tests.fakes import Clock, at, gone, record
+from tests.integration.test_kept_lock import taken_over, wait_until_extended
 from tests.unit.sidecar.fakes import FakeLabelStudio
 from tests.unit.test_history import said
 from workers import context, snapshot
+from workers.kept_lock import LockLost
 
 UID = "3.1795312966"
 
@@ -127,6 +130,65 @@ def test_a_job_that_dies_at_any_write_leaves_no_half_snapshot(
     snapshot.make(UID)
     assert len(whole(here)) == 2
     is_true(here)
+
+
+class Slow:
+    """A store whose first upload, or download, does something else before it is done."""
+
+    def __init__(self, store: S3Store, verb: str, meanwhile: Callable[[], None]) -> None:
+        self._store, self._verb, self._meanwhile = store, verb, [meanwhile]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._verb and self._meanwhile:
+            self._meanwhile.pop()()
+        return getattr(self._store, name)
+
+
+def with_slow(here: context.Context, verb: str, meanwhile: Callable[[], None]) -> None:
+    slow: Any = Slow(here.store, verb, meanwhile)  # type: ignore[arg-type]
+    context.install(context.Context(here.settings, connection=here.redis, store=slow, now=here.now))
+
+
+@pytest.mark.parametrize("verb", ["upload", "download"])
+def test_the_lock_is_kept_while_one_file_takes_longer_than_it_lives(
+    here: context.Context, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    write(here, 1)
+    snapshot.make(UID)
+    write(here, 2)
+    monkeypatch.setattr(snapshot, "LOCK_TTL_S", 4)
+    with_slow(here, verb, lambda: wait_until_extended(here.redis, names.snapshot_lock(UID)))
+    snapshot.make(UID)
+    assert len(whole(here)) == 2
+
+
+def test_whoever_lost_the_lock_puts_no_manifest(here: context.Context) -> None:
+    write(here, 1)
+    with_slow(here, "upload", lambda: taken_over(here.redis, names.snapshot_lock(UID)))
+    with pytest.raises(LockLost):
+        snapshot.make(UID)
+    assert whole(here) == []
+    assert here.redis.get(names.snapshot_lock(UID)) == b"another worker"
+    assert not here.redis.hexists(names.snapshot(UID), "at"), "it is due as before"
+
+
+def test_a_door_whose_clock_was_days_ahead_costs_time_and_nothing_else(here: context.Context) -> None:
+    """A snapshot with such a record serves no earlier moment, so these are folded from the log: the answer is the same."""
+    month = 30 * 24 * 3600
+    writer, layout = here.log_writer(UID), here.layout(UID)
+    writer.append([record("task", "1", received=10)])
+    writer.append([record("task", "2", received=20), record("task", "3", received=month)])
+    snapshot.make(UID)
+    writer.append([record("task", "4", received=40)])
+    snapshot.make(UID)
+    for moment in (at(30), at(50), at(month + 1)):
+        found = read_state(here.store, layout, moment)
+        assert said(found) == said(state_at(read_records(here.store, layout), moment))
+    with history.open_history(here.store, layout, at=at(50)) as state:
+        assert (state.manifest, state.log_objects) == (None, 3)
+        assert [thing.data["id"] for thing in state.alive("task")] == [1, 2, 4]
+    with history.open_history(here.store, layout, at=at(month + 1)) as state:
+        assert state.manifest is not None
 
 
 def test_another_worker_at_it_is_left_alone(here: context.Context) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge import readings
 from bridge.readings import Known, Plan, of_items, of_storages, of_tasks, plan
-from bridge.records import Record, Stamp
+from bridge.records import Record, Stamp, format_time
 from bridge.state import fold
 from tests.conftest import sample
 from tests.fakes import at, gone, record
@@ -181,6 +181,53 @@ def test_a_thing_deleted_after_we_asked_is_left_alone() -> None:
 def test_an_unknown_version_of_a_deleted_thing_is_kept() -> None:
     log = (record(version=4, received=10, result=["A"]), gone(received=40))
     assert verdict(read(version=5, observed=30, result=["B"]), *log) == "write"
+
+
+# --- what went back
+
+
+def of_minute(minute: float, kind: str = "annotation", **more: Any) -> Record:
+    """A sighting of content that stays the same, with Label Studio's time of the last change."""
+    return record(kind, version=60 * minute, updated_at=format_time(at(60 * minute)), **more)
+
+
+@pytest.mark.parametrize(
+    ("told", "shown", "expected"),
+    [
+        (of_minute(5, received=301), of_minute(2, received=900, observed=900), True),
+        # clocks of two servers of one installation
+        (of_minute(5, received=301), of_minute(4.9, received=900, observed=900), False),
+        # changed, or the same
+        (of_minute(5, received=301), of_minute(7, received=900, observed=900), False),
+        (of_minute(5, received=301), of_minute(5, received=900, observed=900), False),
+        # the annotator saved while our request was under way
+        (of_minute(5, received=901), of_minute(2, received=900, observed=900), False),
+        # another one under the id
+        (of_minute(5, received=301, born=200), of_minute(2, received=900, observed=900), False),
+        # nobody tells us of these
+        (of_minute(5, "prediction", received=301), of_minute(2, "prediction", received=900, observed=900), False),
+        (of_minute(5, "task", received=301), of_minute(2, "task", received=900, observed=900), True),
+    ],
+)  # fmt: skip
+def test_a_thing_went_back_by_label_studios_own_time(told: Record, shown: Record, expected: bool) -> None:
+    assert readings.went_back(shown, known(told)) is expected
+
+
+def test_what_went_back_is_written_once_though_its_content_is_the_same() -> None:
+    told = of_minute(5, received=301)
+    found = settled(
+        of_minute(2, received=900, observed=900), [of_minute(2, received=903, observed=903)], told
+    )
+    thing = fold([told, *found]).thing("annotation", "1")
+    assert thing is not None
+    assert thing.data["updated_at"] == format_time(at(120)), "the record says what Label Studio shows"
+    assert verdict(of_minute(2, received=950, observed=950), told, *found) == "nothing"
+    assert verdict(of_minute(16, received=990, observed=990), told, *found) == "write"
+    # and forth again, to what was there before
+    log = [told, *found]
+    log += settled(of_minute(5, received=960, observed=960), [of_minute(5, received=963, observed=963)], *log)
+    assert verdict(of_minute(5, received=990, observed=990), *log) == "nothing"
+    assert not readings.went_back(of_minute(5, received=990, observed=990), known(*log))
 
 
 # --- doubts

@@ -127,6 +127,15 @@ def test_a_few_of_each_kind_are_many_together() -> None:
     assert reconcile.too_many(asked, log) == "60 of 80 things are not in Label Studio any more"
 
 
+def test_an_older_backup_is_named_with_the_last_time_before_it_and_what_shows_it() -> None:
+    log = known(task(updated_at=format_time(at(500)), received=501), task("2", received=501))
+    old = task(updated_at=format_time(at(100)), received=900, observed=900)
+    told = reconcile.older_backup([task("2", received=900, observed=900), old], log)
+    before, shown, known_as = (format_time(at(seconds)) for seconds in (899.999999, 100, 500))
+    assert f"before {before}: it shows task 1 as of {shown}, the record has it as of {known_as}" in told
+    assert reconcile.older_backup([task("2", received=900, observed=900)], log) == ""
+
+
 @pytest.mark.parametrize(
     ("answer", "is_gone", "is_moved"),
     [
