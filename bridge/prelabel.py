@@ -218,6 +218,10 @@ class Pace:
             return Pace(size=min(LARGEST_BATCH, 2 * self.size))
         return self
 
+    def at_most(self, tasks: int) -> Pace:
+        """After an answer in whose time only so many were begun."""
+        return Pace(size=max(1, min(self.size, tasks)))
+
     def smaller(self, tasks: int) -> Pace:
         """After a request of so many tasks that was not answered as it should."""
         return Pace(size=max(1, min(self.size, tasks) // 2))

@@ -111,20 +111,23 @@ class Predictions:
         made: dict[int, Sequence[dict[str, Any]]] = {}
         wrong: dict[int, str] = {}
         again: list[Task] = []
-        for task, item in zip(batch, items, strict=True):
-            found = read_item(item, version=self._version, asked=self._asked)
+        read = [read_item(item, version=self._version, asked=self._asked) for item in items]
+        # Where some are done, the others were too many for the backend's own time: that is no try of theirs.
+        counts = not any(isinstance(found, Predicted) for found in read)
+        for task, found in zip(batch, read, strict=True):
             if isinstance(found, Predicted):
                 made[task["id"]] = found.rows
                 self.versions |= {row["model_version"] for row in found.rows}
             elif isinstance(found, Wrong):
                 wrong[task["id"]] = found.reason
-            elif isinstance(found, Later) and self._keep.tried(task["id"]) < LATER_TRIES:
+            elif isinstance(found, Later) and (not counts or self._keep.tried(task["id"]) < LATER_TRIES):
                 again.append(task)
             else:
                 wrong[task["id"]] = found.reason
         self._keep.stage(made)
         self._keep.fail(wrong)
-        self.pace = self.pace.after(max(1, len(batch) - len(again)), seconds)
+        done = len(batch) - len(again)
+        self.pace = self.pace.at_most(done) if again else self.pace.after(done, seconds)
         return again
 
 

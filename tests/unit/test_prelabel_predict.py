@@ -84,6 +84,19 @@ def test_the_one_task_that_breaks_its_requests_is_found_and_has_two_tries() -> N
     assert len(kept.staged) == 19
 
 
+@pytest.mark.parametrize("begun", [1, 3, 8, 50])
+def test_what_a_backend_does_not_begin_in_its_own_time_is_done_by_smaller_requests(begun: int) -> None:
+    late = {"score": 0.0, "error": "not begun in time"}
+
+    def ask(batch: Sequence[Task]) -> list[Any]:
+        return [*good(batch[:begun]), *[late] * len(batch[begun:])]
+
+    done, kept = run(ask, 200)
+    assert done
+    assert kept.failed == {}
+    assert sorted(kept.staged) == list(range(1, 201))
+
+
 def test_a_backend_that_answers_nobody_is_no_tasks_fault_at_once() -> None:
     kept = Kept()
 
