@@ -1,7 +1,6 @@
 """Every request that Label Studio 1.23.2 makes of an ML backend, made by a real one, and what it makes of the answers.
 
 The backend is ours, served over HTTP by this process so that each request can be seen; its model finds what it is told.
-Label Studio is started once for all tests of this file.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,12 +20,11 @@ from PIL import Image
 from werkzeug.serving import make_server
 
 from bridge.store import MemoryStore
-from demo.looking import LabelStudioUser
 from ml_backend.app import create_app
 from ml_backend.detectors import Found
 from ml_backend.images import ImageLoader, Limits
 from ml_backend.safety import GuardedTransport, web_rules
-from stack.machine import started, temporary_setup
+from tests.e2e.studio import Project, Studio, a_project
 from tests.unit.ml_backend.helpers import (
     CONFIG,
     FakeDetector,
@@ -41,17 +37,6 @@ from tests.unit.ml_backend.helpers import (
 
 USER, PASSWORD = "label-studio", "a-password"
 CIRCLE = {"x": 10, "y": 10, "width": 20, "height": 20, "rotation": 0, "rectanglelabels": ["Circle"]}
-
-
-class Studio(LabelStudioUser):
-    """A person with a token, and where their Label Studio is."""
-
-    def __init__(self, url: str, token: str) -> None:
-        super().__init__(url, token)
-        self.url = url
-
-    def close(self) -> None:
-        self._client.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,21 +63,6 @@ class Backend:
         """What an action gives, and the requests it made: all of Label Studio's are made before it answers."""
         before = len(self.asked)
         return act(), self.asked[before:]
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """A real Label Studio: one that runs already where E2E_LABEL_STUDIO_URL and _TOKEN say so, else one of our own."""
-    if url := os.environ.get("E2E_LABEL_STUDIO_URL"):
-        with closing(Studio(url, os.environ["E2E_LABEL_STUDIO_TOKEN"])) as found:
-            yield found
-        return
-    setup = temporary_setup(tmp_path_factory.mktemp("label-studio"), os.environ)
-    with (
-        started(setup, only={"label-studio"}),
-        closing(Studio(setup.label_studio_url, setup.secrets["LABEL_STUDIO_API_KEY"])) as found,
-    ):
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -159,37 +129,6 @@ def inline(shade: int = 0) -> str:
     return "data:image/png;base64," + base64.b64encode(body).decode()
 
 
-@dataclass(kw_only=True)
-class Project:
-    """A project of a test's own, with its tasks."""
-
-    studio: Studio
-    id: int
-    backend_id: int = 0
-
-    def call(self, method: str, path: str, **options: Any) -> Any:
-        return self.studio.call(method, path, **options)
-
-    def tasks(self) -> list[dict[str, Any]]:
-        return sorted(self.studio.tasks(self.id), key=lambda task: task["id"])
-
-    def retrieve(self) -> Any:
-        """The button of the data manager, for all tasks."""
-        return self.call(
-            "POST",
-            "/api/dm/actions",
-            params={"id": "retrieve_tasks_predictions", "project": self.id},
-            json={"selectedItems": {"all": True, "excluded": []}, "project": str(self.id)},
-        )
-
-    def backend(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.call("GET", f"/api/ml/{self.backend_id}")
-        return found
-
-    def version(self) -> str:
-        return str(self.backend()["model_version"])
-
-
 def registration(project: int, backend: Backend, **changes: Any) -> dict[str, Any]:
     body: dict[str, Any] = {
         "project": project,
@@ -202,21 +141,13 @@ def registration(project: int, backend: Backend, **changes: Any) -> dict[str, An
     return {name: value for name, value in (body | changes).items() if value is not None}
 
 
-def a_project(studio: Studio, images: Iterable[str], *, config: str = CONFIG, **fields: Any) -> Project:
-    body = {"title": "protocol", "label_config": config, "show_collab_predictions": True} | fields
-    id = studio.call("POST", "/api/projects", json=body)["id"]
-    if tasks := [{"data": {"image": image}} for image in images]:
-        studio.call("POST", f"/api/projects/{id}/import", json=tasks)
-    return Project(studio=studio, id=id)
-
-
 @pytest.fixture
 def project(studio: Studio, backend: Backend) -> Iterator[Callable[..., Project]]:
     """Makes projects with our backend registered; removes them afterwards."""
     made: list[Project] = []
 
     def make(*images: str, config: str = CONFIG, **changes: Any) -> Project:
-        found = a_project(studio, images, config=config)
+        found = a_project(studio, images, config)
         made.append(found)
         found.backend_id = studio.call("POST", "/api/ml", json=registration(found.id, backend, **changes))[
             "id"
@@ -272,7 +203,7 @@ def test_adding_asks_health_and_setup_twice_with_the_password(
 def test_a_backend_that_cannot_be_used_is_not_added_and_says_why(
     studio: Studio, backend: Backend, changes: dict[str, Any], said: str
 ) -> None:
-    made = a_project(studio, [])
+    made = a_project(studio, [], CONFIG)
     answer = raw(studio, "POST", "/api/ml", json=registration(made.id, backend, **changes))
     studio.call("DELETE", f"/api/projects/{made.id}/")
     assert answer.status_code == 400
