@@ -466,8 +466,8 @@ class MlBackendSettings(FromEnv):
     model: str = setting(
         "MODEL",
         text,
-        "weights: a file, s3://bucket/key in the object store, or s3://bucket/…/current.json for what "
-        "`sidecar model activate` names; needed unless there is a MODEL_CLASS",
+        "weights: a file, or s3://…/models/current.json for those that `sidecar model activate` names; needed unless "
+        "there is a MODEL_CLASS",
         default="",
     )
     model_class: str | None = setting(

@@ -246,7 +246,13 @@ def _models(settings: MlBackendSettings, metrics: Metrics) -> Models:
         )
 
     return Models(
-        shelf=Library(settings.model, cache_dir=Path(settings.cache_dir), open_bucket=open_bucket),
+        shelf=Library(
+            settings.model,
+            cache_dir=Path(settings.cache_dir),
+            open_bucket=open_bucket,
+            bucket=settings.s3.bucket,
+            prefix=settings.s3.bucket_prefix,
+        ),
         check_s=settings.model_check_seconds,
         open=open_detector,
         model_root=Path(settings.model_root),

@@ -1,7 +1,8 @@
-"""Every file of weights that may serve: what MODEL names now, what it named before, what is published beside it. The rim.
+"""Every file of weights that may serve: what MODEL names now, what it named before, what is published in the bucket. The rim.
 
 What served once is kept as a copy in the cache folder, by its digest: replacing the file in place, or losing the bucket,
-takes nothing from a model that serves; and an older version can be asked for again.
+takes nothing from a model that serves; and an older version can be asked for again. Nothing is given out from the bucket or
+the cache folder whose SHA-256 is not the one it is known by: weights are code.
 """
 
 from __future__ import annotations
@@ -11,58 +12,73 @@ import logging
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
-from bridge.errors import Corrupt, NotFound, Unavailable
-from bridge.keys import ModelKey, ModelsLayout
+from bridge.errors import BridgeError, Corrupt, NotFound, Unavailable
+from bridge.keys import ModelKey, ModelsLayout, models_prefix
 from bridge.published import MANIFEST, Published, read_manifest, read_pointer
 from bridge.store import ObjectStore
-from ml_backend.weights import Weights, bucket_and_key, find_weights, weights_of
+from ml_backend.weights import Weights, find_weights, published_version, weights_of
 
 log = logging.getLogger(__name__)
 _KEPT = 8
 _NOTE = "kept.json"
+_LIST_S = 60.0  # how often published weights are listed where MODEL is a file
 
 
 class Library:
-    """Safe to use from several threads; several processes may share the folder. `model`: what MODEL says."""
+    """Safe to use from several threads; several processes may share the folder. `model`: what MODEL says; `bucket`,
+    `prefix`: our own, where weights are published."""
 
-    def __init__(self, model: str, *, cache_dir: Path, open_bucket: Callable[[str], ObjectStore]) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        cache_dir: Path,
+        open_bucket: Callable[[str], ObjectStore],
+        bucket: str,
+        prefix: str = "",
+    ) -> None:
         self._model = model
-        self._cache_dir = cache_dir
         self._folder = cache_dir / "weights" / "kept"
         self._open_bucket = open_bucket
+        self._bucket_name = bucket
+        self._layout = ModelsLayout(models_prefix(prefix))
         self._store: ObjectStore | None = None
         self._lock = threading.Lock()
         self._published: dict[str, Published] = {}
+        self._listing = False
+        self._list_at = 0.0
+        self._list_problem = ""
 
     def look(self) -> Hashable:
         """Something that is another when MODEL is another; much cheaper than `find`. Raises BridgeError."""
-        if not self._model.startswith("s3://"):
+        if not self._in_bucket:
+            self._list_beside()
             return _state_of(Path(self._model))
-        _, key = bucket_and_key(self._model)
-        if self._layout is not None:
-            self._list_published()
-            return self._bucket.get(key)
-        info = self._bucket.head(key)
-        if info is None:
-            raise NotFound(f"there is no object {self._model}", hint="check MODEL")
-        return info.md5, info.size_bytes, info.last_modified
+        version = self._asked(self._model)
+        self._list_published()
+        if version is None:
+            return self._bucket.get(self._layout.pointer)
+        return self._manifest(version).sha256
 
     def find(self) -> Weights:
         """What MODEL names now, as a copy of our own that nobody changes. Raises BridgeError."""
-        if self._layout is None:
-            before = self._state_on_disk()
-            found = find_weights(self._model, cache_dir=self._cache_dir, open_bucket=lambda _: self._bucket)
+        if not self._in_bucket:
+            before = _state_of(Path(self._model))
+            found = find_weights(self._model)
             kept = self._keep(found)
-            if self._state_on_disk() != before:
+            if _state_of(Path(self._model)) != before:
                 raise Unavailable(
                     f"{found.path.name} is being written just now", hint="it is looked at again"
                 )
             return kept
-        version = read_pointer(self._bucket.get(self._layout.pointer), where=self._model)
+        version = self._asked(self._model)
+        if version is None:
+            version = read_pointer(self._bucket.get(self._layout.pointer), where=self._model)
         published = self._manifest(version)
         with self._lock:
             self._published[version] = published
@@ -79,7 +95,7 @@ class Library:
             weights.path.unlink(missing_ok=True)
         with self._lock:
             published = self._published.get(weights.version)
-        if published is None or self._layout is None:
+        if published is None:
             raise NotFound(f"the weights {weights.version} are no longer at hand")
         key = self._layout.model(ModelKey(version=published.version, name=published.file))
         weights.path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +111,11 @@ class Library:
 
     def others(self) -> list[Weights]:
         """What else may be asked for, newest first; waits for nothing. Those published may still have to be fetched."""
-        with self._lock:
-            published = sorted(self._published.values(), key=lambda one: one.published_at, reverse=True)
-        return [*self._kept(), *(self._weights_of(one) for one in published)]
+        return [*self._kept(), *(self._weights_of(one) for one in self._newest_published())]
+
+    def published(self) -> list[str]:
+        """The versions in the bucket as they were listed last, newest first; waits for nothing."""
+        return [one.version for one in self._newest_published()]
 
     def loaded(self, weights: Weights) -> None:
         """It works, and serves from now on."""
@@ -115,36 +133,40 @@ class Library:
     def last_good(self) -> Weights | None:
         """What served last for this MODEL: better than nothing when it cannot be used as it is now."""
         for weights in self._kept():
-            try:
-                if json.loads((weights.path.parent / _NOTE).read_text()).get("model") == self._model:
-                    return weights
-            except (OSError, ValueError, AttributeError):
+            if self._noted(weights.path.parent) != self._model:
                 continue
+            try:
+                if weights_of(weights.path).digest == weights.digest:
+                    return weights
+            except NotFound:
+                continue
+            log.warning("%s in the cache folder is no longer what it was, and is not used", weights.version)
         return None
 
     @property
-    def _layout(self) -> ModelsLayout | None:
-        """Where MODEL is a pointer: what lies beside it."""
-        if not self._model.startswith("s3://") or not self._model.endswith(".json"):
-            return None
-        _, key = bucket_and_key(self._model)
-        layout = ModelsLayout(key[: key.rfind("/") + 1])
-        return layout if layout.pointer == key else None
+    def _in_bucket(self) -> bool:
+        return self._model.startswith("s3://")
+
+    def _asked(self, model: str) -> str | None:
+        return published_version(model, bucket=self._bucket_name, layout=self._layout)
 
     @property
     def _bucket(self) -> ObjectStore:
         with self._lock:
             if self._store is None:
-                self._store = self._open_bucket(bucket_and_key(self._model)[0])
+                self._store = self._open_bucket(self._bucket_name)
             return self._store
 
-    def _state_on_disk(self) -> Hashable:
-        return None if self._model.startswith("s3://") else _state_of(Path(self._model))
-
     def _manifest(self, version: str) -> Published:
-        assert self._layout is not None
         key = self._layout.model(ModelKey(version=version, name=MANIFEST))
-        found = read_manifest(self._bucket.get(key), where=key)
+        try:
+            body = self._bucket.get(key)
+        except NotFound as error:
+            raise NotFound(
+                f"{version} has no manifest in the bucket, and weights without their checksum are not loaded",
+                hint="publish the file again: python -m sidecar model publish FILE --activate",
+            ) from error
+        found = read_manifest(body, where=key)
         if found.version != version:
             raise Corrupt(f"{key} is the manifest of {found.version}")
         return found
@@ -152,7 +174,6 @@ class Library:
     def _list_published(self) -> None:
         """Manifests never change, so each is read once. One that cannot be read is passed over."""
         layout, bucket = self._layout, self._bucket
-        assert layout is not None
         keys = [found for info in bucket.keys(layout.root) if (found := layout.parse_model(info.key))]
         there = {found.version for found in keys if found.name == MANIFEST}
         known: dict[str, Published] = {}
@@ -165,6 +186,33 @@ class Library:
                 log.warning("published weights are passed over: %s", error)
         with self._lock:
             self._published = known
+
+    def _list_beside(self) -> None:
+        """Where MODEL is a file: now and then, and on a thread of its own, since a store that is down or hangs must keep
+        no replaced file waiting."""
+        with self._lock:
+            if self._listing or time.monotonic() < self._list_at:
+                return
+            self._listing = True
+        threading.Thread(target=self._list_quietly, name="published-weights", daemon=True).start()
+
+    def _list_quietly(self) -> None:
+        problem = ""
+        try:
+            self._list_published()
+        except BridgeError as error:
+            problem = str(error)
+        finally:
+            with self._lock:
+                is_news = problem != self._list_problem
+                self._listing, self._list_at = False, time.monotonic() + _LIST_S
+                self._list_problem = problem
+        if problem and is_news:
+            log.warning("published weights cannot be listed, those listed last can be asked for: %s", problem)
+
+    def _newest_published(self) -> list[Published]:
+        with self._lock:
+            return sorted(self._published.values(), key=lambda one: one.published_at, reverse=True)
 
     def _weights_of(self, published: Published) -> Weights:
         path = self._folder / published.sha256 / f"{published.name}.pt"
@@ -195,9 +243,28 @@ class Library:
         found = []
         for folder in self._folders():
             for path in sorted(folder.glob("*.pt")):
-                if (folder / _NOTE).is_file():
+                if self._may_serve(self._noted(folder)):
                     found.append(Weights(path=path, name=path.stem, digest=folder.name))
         return found
+
+    def _noted(self, folder: Path) -> str | None:
+        """What MODEL said when these weights served last; None when they never did."""
+        try:
+            model = json.loads((folder / _NOTE).read_text()).get("model")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return model if isinstance(model, str) else None
+
+    def _may_serve(self, model: str | None) -> bool:
+        """Whether what a MODEL named may be asked for: not what an object without a manifest once was."""
+        if model is None:
+            return False
+        try:
+            if model.startswith("s3://"):
+                self._asked(model)
+        except BridgeError:
+            return False
+        return True
 
     def _folders(self) -> list[Path]:
         """Of kept weights, the one that served last first."""

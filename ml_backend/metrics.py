@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from ml_backend.engines.compare import Difference
+
 _STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _PICTURES = (1, 2, 4, 8, 16, 32, 64)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -54,6 +56,22 @@ class Metrics:
         )
         self._label_regions = Counter("ml_backend_label_regions", "Regions by label", ["label"], **own)
         self._scores = Histogram("ml_backend_region_score", "Scores of regions", buckets=_SCORES, **own)
+        self._difference = Gauge(
+            "ml_backend_engine_difference",
+            "Largest difference from torch that was seen: px at the edges of boxes, score, other values as a share",
+            ["model", "engine", "of"],
+            multiprocess_mode="livemax",
+            **own,
+        )
+        self._uses = Gauge(
+            "ml_backend_engine_in_use",
+            "1 for the engine that computes a model, and why it does",
+            ["model", "engine", "why"],
+            multiprocess_mode="livemax",
+            **own,
+        )
+        self._used: dict[str, tuple[str, str]] = {}
+        self._used_lock = threading.Lock()
         self._labels: set[str] = set()
         self._labels_lock = threading.Lock()
         self.replacement_failed = Gauge(
@@ -78,6 +96,25 @@ class Metrics:
 
     def encoded(self, seconds: float) -> None:
         self._encode.observe(seconds)
+
+    def compared(self, model: str, engine: str, difference: Difference) -> None:
+        for of, value in (("px", difference.px), ("score", difference.score), ("other", difference.rest)):
+            self._difference.labels(model=model, engine=engine, of=of).set(value)
+
+    def uses(self, model: str, engine: str, why: str) -> None:
+        with self._used_lock:
+            self._uses_no_more(model)
+            self._used[model] = (engine, why)
+            self._uses.labels(model=model, engine=engine, why=why).set(1)
+
+    def forgotten(self, model: str) -> None:
+        with self._used_lock:
+            self._uses_no_more(model)
+
+    def _uses_no_more(self, model: str) -> None:
+        """0 instead of taking the series away, which prometheus-client cannot where processes share the figures."""
+        if before := self._used.pop(model, None):
+            self._uses.labels(model=model, engine=before[0], why=before[1]).set(0)
 
     def found(self, labels: dict[str, int], scores: Iterable[float]) -> None:
         """One task's regions, by label, and their scores."""

@@ -6,7 +6,7 @@ The door keeps the time, lets in as many requests as may run, logs, counts and r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ml_backend.predict import TaskResult
@@ -19,6 +19,8 @@ class Offer:
 
     model_version: str
     warnings: Sequence[str] = ()
+    engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What computes each of the loaded models, by version of their weights, and why (yolo.py, engine_status)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,9 @@ class Model(Protocol):
 
     def versions(self, configs: Sequence[tuple[str, str]]) -> list[str]:
         """Those that a request may ask for, given labeling configs as (project, config). Waits for nothing."""
+
+    def published(self) -> list[str]:
+        """Versions of weights that every backend with this bucket may be asked for. Waits for nothing."""
 
     def learn(self, action: str, event: Mapping[str, Any]) -> str | None:
         """Take in what Label Studio tells (START_TRAINING, ANNOTATION_CREATED …); returns at once.

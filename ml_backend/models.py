@@ -35,6 +35,7 @@ class Shelf(Protocol):
     def find(self) -> Weights: ...
     def fetch(self, weights: Weights) -> Path: ...
     def others(self) -> list[Weights]: ...
+    def published(self) -> list[str]: ...
     def loaded(self, weights: Weights) -> None: ...
     def last_good(self) -> Weights | None: ...
 
@@ -52,6 +53,9 @@ class OneFile:
         return weights.path
 
     def others(self) -> list[Weights]:
+        return []
+
+    def published(self) -> list[str]:
         return []
 
     def loaded(self, weights: Weights) -> None:
@@ -156,6 +160,15 @@ class Models:
             found.setdefault(weights.digest, weights)
         return list(found.values())
 
+    def published(self) -> list[str]:
+        """Versions of weights in the bucket, newest first, the same for every backend that has this bucket."""
+        return self._shelf.published()
+
+    def engine(self, weights: Weights) -> dict[str, Any] | None:
+        """What computes a model and why, as /health shows it; None when it is not loaded."""
+        told = getattr(self._detectors.get(weights.digest), "engine_status", None)
+        return told() if told is not None else None
+
     def find_version(self, asked: str) -> Weights | None:
         """The weights of a version: by its name, or by a model_version that was predicted with them."""
         for weights in self.available():
@@ -203,7 +216,9 @@ class Models:
     def _forget_oldest(self) -> None:
         default = self._weights.digest if self._weights else None
         for digest in [digest for digest in self._detectors if digest != default][:-_KEPT_MODELS]:
-            del self._detectors[digest]
+            gone = self._detectors.pop(digest)
+            if (forgotten := getattr(gone, "forgotten", None)) is not None:
+                forgotten()
 
     def _settle(self, wait_s: float, until: tuple[State, ...]) -> None:
         with self._changed:

@@ -120,6 +120,9 @@ class OwnModel:
             done = [made for made in self._made.values() if made.done() and made.exception() is None]
         return list(dict.fromkeys(self._version(made.result()) for made in reversed(done)))
 
+    def published(self) -> list[str]:
+        return []
+
     def learn(self, action: str, event: Mapping[str, Any]) -> str | None:
         """Raises Unavailable when too many trainings wait already."""
         if action not in EVENTS:

@@ -65,13 +65,15 @@ class Backend:
         return {"status": "UP", "model": self._model.status()}
 
     def setup(self, request: SetupRequest) -> dict[str, Any]:
-        """`model_version`, equal to that of every prediction for this config, and what is wrong with the config.
+        """`model_version`, equal to that of every prediction for this config, what is wrong with the config, and what
+        computes the models that are loaded.
 
         Raises BridgeError when the model cannot be used, SenderError when the config is no XML."""
         offer = self._model.setup(request, wait_s=_SETUP_WAIT_S)
         self._say(offer.warnings, request.project)
         self._versions.give(request.project, request.label_config, offer.model_version)
-        return {"model_version": offer.model_version, "warnings": list(offer.warnings)}
+        answer: dict[str, Any] = {"model_version": offer.model_version, "warnings": list(offer.warnings)}
+        return answer | ({"engines": offer.engines} if offer.engines else {})
 
     def predict(self, request: PredictRequest) -> dict[str, Any]:
         """One item a task, in order. Raises Unavailable when no model can be had or too many requests are running."""
@@ -87,10 +89,13 @@ class Backend:
             self._slots.release()
 
     def versions(self, project: str = "") -> dict[str, Any]:
-        """Those given to Label Studio, newest first, then those that could be asked for besides; of all projects or one."""
+        """Those given to Label Studio, newest first, then those that could be asked for besides; of all projects or one.
+        Beside them the weights published in the bucket, which all backends of the bucket know."""
         given = self._versions.given(project)
         possible = self._model.versions(self._versions.configs(project)[:_LISTED])
-        return {"versions": list(dict.fromkeys([*given, *possible]))[:_LISTED]}
+        answer = {"versions": list(dict.fromkeys([*given, *possible]))[:_LISTED]}
+        published = self._model.published()[:_LISTED]
+        return answer | ({"published": published} if published else {})
 
     def learn(self, action: str, event: Mapping[str, Any]) -> str | None:
         """The id of the training that an event of Label Studio begins, or None."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ml_backend.engines.compare import Difference
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
@@ -57,6 +59,15 @@ class Timings(Protocol):
     def encoded(self, seconds: float) -> None:
         """One task's regions were made."""
 
+    def compared(self, model: str, engine: str, difference: Difference) -> None:
+        """An engine's answers were compared with torch's: the largest difference so far. `model`: version of weights."""
+
+    def uses(self, model: str, engine: str, why: str) -> None:
+        """From now on this engine computes a model. `why`: one of engines.select.WHY."""
+
+    def forgotten(self, model: str) -> None:
+        """A model is no longer loaded."""
+
 
 class NoTimings:
     """For tests and tools."""
@@ -68,3 +79,9 @@ class NoTimings:
     def computed(self, engine: str, seconds: float, pictures: int) -> None: ...
 
     def encoded(self, seconds: float) -> None: ...
+
+    def compared(self, model: str, engine: str, difference: Difference) -> None: ...
+
+    def uses(self, model: str, engine: str, why: str) -> None: ...
+
+    def forgotten(self, model: str) -> None: ...

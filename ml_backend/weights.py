@@ -1,4 +1,4 @@
-"""Where the weights are: a file, or an object of the bucket fetched into the cache folder. The rim.
+"""What a file of weights is, and which ones MODEL and labeling configs may name. The rim.
 
 Weights are named by what is in them: Label Studio predicts again only when the model's version changes.
 """
@@ -6,17 +6,11 @@ Weights are named by what is in them: Label Studio predicts again only when the 
 from __future__ import annotations
 
 import hashlib
-import logging
-import re
-import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.errors import NotFound, SenderError, Unavailable
-from bridge.store import ObjectStore
-
-log = logging.getLogger(__name__)
+from bridge.errors import NotFound, SenderError, SettingsError
+from bridge.keys import ModelsLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,26 +35,32 @@ def bucket_and_key(model: str) -> tuple[str, str]:
     return bucket, key
 
 
-def find_weights(model: str, *, cache_dir: Path, open_bucket: Callable[[str], ObjectStore]) -> Weights:
-    """What `MODEL` names: a file, or s3://bucket/key. Raises NotFound, Refused or Unavailable.
+def published_version(model: str, *, bucket: str, layout: ModelsLayout) -> str | None:
+    """Which version MODEL=s3://… names: one below our own prefix of our own bucket, or None for the one its pointer names.
 
-    An object is fetched when it is not in the cache as it is now; if the store is down, the copy fetched last serves.
-    """
-    if not model.startswith("s3://"):
-        path = Path(model)
-        if not path.is_file():
-            raise NotFound(f"there is no weights file {path.name!r}", hint="check MODEL")
-        return weights_of(path)
-    bucket, key = bucket_and_key(model)
-    place = cache_dir / "weights" / hashlib.sha256(model.encode()).hexdigest()[:16]
-    try:
-        return weights_of(_fetched(open_bucket(bucket), bucket, key, place))
-    except Unavailable as error:
-        copies = sorted(place.glob("*/*"), key=lambda path: path.stat().st_mtime, reverse=True)
-        if not copies:
-            raise
-        log.warning("the weights fetched last are used: %s", error)
-        return weights_of(copies[0])
+    Weights are code: of an object without a manifest nobody can say whether it is what somebody once trusted. Raises
+    SettingsError for such a one."""
+    own = f"s3://{bucket}/{layout.root}"
+    there, key = bucket_and_key(model)
+    if there == bucket:
+        if key == layout.pointer:
+            return None
+        if (found := layout.parse_model(key)) is not None:
+            return found.version
+    raise SettingsError(
+        f"MODEL={model!r} is no version published below {own}: it has no manifest, and an object without its checksum "
+        "is not loaded, since weights are code",
+        hint=f"download it, publish it with `python -m sidecar model publish FILE --activate`, and set "
+        f"MODEL=s3://{bucket}/{layout.pointer}",
+    )
+
+
+def find_weights(model: str) -> Weights:
+    """The file that MODEL names. Raises NotFound."""
+    path = Path(model)
+    if not path.is_file():
+        raise NotFound(f"there is no weights file {path.name!r}", hint="check MODEL")
+    return weights_of(path)
 
 
 def weights_of(path: Path) -> Weights:
@@ -87,23 +87,4 @@ def below_model_root(model_path: str, model_root: Path) -> Path:
         there = False
     if not there:
         raise SenderError(f"model_path={model_path!r}: there is no such file inside MODEL_ROOT")
-    return path
-
-
-def _fetched(store: ObjectStore, bucket: str, key: str, place: Path) -> Path:
-    info = store.head(key)
-    if info is None:
-        raise NotFound(f"there is no object s3://{bucket}/{key}", hint="check MODEL")
-    state = re.sub(r"\W", "", f"{info.md5 or ''}{info.size_bytes}{info.last_modified.timestamp():.0f}")
-    path = place / state / Path(key).name
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own for each try: two programs may share the folder. The rename makes it whole or absent.
-    partial = place / f"{uuid.uuid4().hex}.fetching"
-    try:
-        store.download(key, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

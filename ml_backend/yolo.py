@@ -5,6 +5,7 @@ torch and ultralytics are imported only when a model is opened.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Hashable, MutableMapping, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ml_backend.engines.select import Selection
     from ml_backend.engines.torch_engine import TorchEngine
 
+log = logging.getLogger(__name__)
 _ROOM = 256  # pictures that wait for the model, of all requests
 _GPU_WAIT_S = 0.002  # for a batch to fill: on a GPU a full one takes hardly longer than one picture
 
@@ -86,7 +88,8 @@ class YoloDetector:
         if threads is not None:
             torch.set_num_threads(threads)
         self._path = path
-        self._digest = weights_of(path).digest
+        weights = weights_of(path)
+        self._digest, self._version = weights.digest, weights.version
         yolo = load_yolo(path)
         self._network = Network(yolo)
         self._timings = timings or NoTimings()
@@ -96,6 +99,7 @@ class YoloDetector:
         self._others: dict[str, TorchEngine] = {}
         self._own: Engine | None = own
         self._selection: Selection | None = None
+        self._why, self._note = "asked", ""
         self._batcher: Batcher[np.ndarray, _Answer] = Batcher(
             self._run,
             most=self._most,
@@ -105,16 +109,24 @@ class YoloDetector:
         )
         # The first call is seconds slower than the others, and tells whether the model works at all.
         self.predict([Image.new("RGB", (64, 64))], look=Look(conf=0.5))
-        if engines is not None and engines.setting != "torch" and self._network.convertible:
+        if engines is None or engines.setting == "torch":
+            self._timings.uses(self._version, own.name, self._why)
+        elif not self._network.convertible:
+            self._why = "unsupported"
+            self._note = "a network such as RT-DETR, which stretches pictures, is not converted"
+            self._timings.uses(self._version, own.name, self._why)
+            log.warning("model %s stays with torch, whatever ENGINE says: %s", self._version, self._note)
+        else:
             from ml_backend.engines.select import Selection, in_background
 
             selection = Selection(
-                name=path.stem,
+                name=self._version,
                 network=self._network,
                 torch_engine=own,
                 device=self._device,
                 computing=self._computing,
                 options=engines,
+                timings=self._timings,
             )
             self._selection, self._own = selection, None
             in_background(lambda: selection.look_for_better(path, self._digest))
@@ -146,8 +158,13 @@ class YoloDetector:
     def engine_status(self) -> dict[str, Any]:
         """Which engine computes, and how it was chosen."""
         if self._selection is None:
-            return {"name": self._engine().name, "state": "settled"}
+            shown = {"name": self._engine().name, "state": "settled", "why": self._why}
+            return shown | ({"note": self._note} if self._note else {})
         return self._selection.status()
+
+    def forgotten(self) -> None:
+        """It is not to be asked any more."""
+        self._timings.forgotten(self._version)
 
     def predict(self, images: Sequence[Image.Image], *, look: Look) -> list[Found]:
         """One Found per image, in order. The model begins with the first while the others are being prepared.

@@ -63,7 +63,9 @@ class YoloModel:
                 self._models.prefetch(item.weights)
             else:
                 problems += fit(item, detector)[1]
-        return Offer(model_version=plan.model_version, warnings=problems)
+        return Offer(
+            model_version=plan.model_version, warnings=problems, engines=self._engines_of(plan, default)
+        )
 
     def predict(self, request: PredictRequest, *, deadline: float) -> Answer:
         default = self._models.default_weights(wait_s=max(0.0, deadline - self._clock()))
@@ -90,8 +92,15 @@ class YoloModel:
                     continue
         return list(found)
 
+    def published(self) -> list[str]:
+        return self._models.published()
+
     def learn(self, action: str, event: Mapping[str, Any]) -> str | None:
         return None
+
+    def _engines_of(self, plan: Plan, default: Weights) -> dict[str, dict[str, Any]]:
+        used = [item.weights for item in plan.planned] or [default]
+        return {one.version: told for one in used if (told := self._models.engine(one)) is not None}
 
     def _candidates(self, project: str) -> list[Weights]:
         """The weights a request may ask for: the project's first, then the default ones, then all others."""

@@ -130,7 +130,7 @@ class StackSettings(FromEnv):
         "ML_BACKEND_URL", url, "the ML backend as Label Studio reaches it", default=None
     )
     model: str = setting(
-        "MODEL", text, "weights: a file, or s3://bucket/key", default="models/demo-shapes.pt"
+        "MODEL", text, "weights: a file, or s3://…/models/current.json", default="models/demo-shapes.pt"
     )
     model_root: str = setting("MODEL_ROOT", text, "folder of further weights", default="models")
     log_level: str = setting("LOG_LEVEL", log_level, "DEBUG, INFO, WARNING or ERROR", default="INFO")

@@ -6,6 +6,7 @@ Torch answers until another engine has given the same for real pictures, and aga
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +22,18 @@ from ml_backend.engines.compare import Difference, largest
 from ml_backend.engines.converted import engine_id, versions_for
 from ml_backend.engines.options import EngineOptions
 from ml_backend.network import Network
+from ml_backend.timings import NoTimings, Timings
 
 log = logging.getLogger(__name__)
+WHY = {
+    "chosen": "converted for this machine, and within the tolerance of torch",
+    "converting": "torch answers while a better one is looked for",
+    "fell_back": "torch: the others cannot be had, or differ from it",
+    "unsupported": "torch: nothing else can serve this kind of network",
+    "asked": "torch, as ENGINE says",
+    "best": "torch: nothing better is known for this device",
+}
+"""Why an engine computes a model, as /health, /setup and the metrics say it."""
 _REAL = 4  # pictures of real requests that an engine is compared with torch on
 
 
@@ -43,8 +54,10 @@ class Selection:
         options: EngineOptions,
         opened: Callable[[str, Path, str], Iterable[Engine]] | None = None,
         photos: Callable[[], Sequence[Image.Image]] | None = None,
+        timings: Timings | None = None,
     ) -> None:
         self.name = name
+        self._timings = timings or NoTimings()
         self._network = network
         self._torch: Engine | None = torch_engine
         self._device = device
@@ -54,24 +67,30 @@ class Selection:
         self._photos = photos or shipped_photos
         self._engine: Engine = torch_engine
         self._state = "converting"
+        self._why = "converting"
         self._note = ""
         self._difference: Difference | None = None
         self._compared = 0
         self._real: list[np.ndarray] = []
         self._guard = threading.Lock()
+        self._timings.uses(name, torch_engine.name, self._why)
 
     @property
     def engine(self) -> Engine:
         return self._engine
 
     def status(self) -> dict[str, Any]:
-        """For /health: the engine's name, whether it is still being looked for, the largest difference from torch on
-        how many pictures, and what speaks against a better one."""
+        """For /health and /setup: the engine's name, whether a better one is still being looked for, why it is this one, the
+        largest difference from torch on how many pictures, and what speaks against a better one."""
         with self._guard:
-            shown: dict[str, Any] = {"name": self._engine.name, "state": self._state}
+            shown: dict[str, Any] = {"name": self._engine.name, "state": self._state, "why": self._why}
             if self._difference is not None:
                 one = self._difference
-                shown["difference"] = {"px": one.px, "score": one.score, "other": one.rest}
+                values = {"px": one.px, "score": one.score, "other": one.rest}
+                # JSON has no NaN and no infinity.
+                shown["difference"] = {
+                    name: value if math.isfinite(value) else None for name, value in values.items()
+                }
                 shown["compared_pictures"] = self._compared
             if self._note:
                 shown["note"] = self._note
@@ -109,7 +128,7 @@ class Selection:
             except Exception as error:
                 # Whatever a converter or a runtime raises: torch serves.
                 notes.append(f"{kind}: {error}" if str(error) else f"{kind}: {type(error).__name__}")
-        self._settle("; ".join(notes))
+        self._settle("; ".join(notes), "fell_back" if notes else "best")
         if notes:
             log.warning("model %s stays with torch: %s", self.name, "; ".join(notes))
 
@@ -118,6 +137,7 @@ class Selection:
             real = list(self._real)
         pictures = [*real, *(self._network.prepare(photo, None) for photo in self._photos())]
         difference = self._compare(engine, pictures)
+        self._timings.compared(self.name, engine.name, difference)
         if not difference.within(self._options.tolerance_px):
             notes.append(
                 f"{engine.name} differs from torch by {difference}, more than ENGINE_TOLERANCE_PX="
@@ -126,11 +146,12 @@ class Selection:
             return False
         with self._guard:
             self._difference, self._compared = difference, len(pictures)
-            self._engine, self._state = engine, "settled"
+            self._engine, self._state, self._why = engine, "settled", "chosen"
             self._note = "; ".join(notes)
             if len(real) == _REAL:
                 self._torch = None
                 self._real = []
+        self._timings.uses(self.name, engine.name, "chosen")
         return True
 
     def _check_again(self) -> None:
@@ -157,11 +178,14 @@ class Selection:
                 assert self._difference is not None
                 self._difference = largest([self._difference, difference])
                 self._compared += len(pictures)
+                so_far = self._difference
+            self._timings.compared(self.name, engine.name, so_far)
         with self._guard:
             if note:
-                self._engine, self._note = torch, note
+                self._engine, self._note, self._why = torch, note, "fell_back"
             self._torch, self._real = None, []
         if note:
+            self._timings.uses(self.name, torch.name, "fell_back")
             log.warning("model %s is back to torch: %s", self.name, note)
 
     def _compare(self, engine: Engine, pictures: Sequence[np.ndarray]) -> Difference:
@@ -172,15 +196,18 @@ class Selection:
             one = picture[None]
             with self._computing:  # for one picture each: requests go on in between
                 [theirs] = torch.forward(one)
-            with self._computing:
-                [ours] = engine.forward(one)
-            found.append(self._network.difference(ours, theirs))
+            # Alone, and twice in a batch: engines may compute that in another way.
+            for given in (one, np.repeat(one, 2, axis=0)):
+                with self._computing:
+                    several = engine.forward(given)
+                found += [self._network.difference(ours, theirs) for ours in several]
         return largest(found)
 
-    def _settle(self, note: str) -> None:
+    def _settle(self, note: str, why: str) -> None:
         with self._guard:
-            self._state, self._note = "settled", note
+            self._state, self._note, self._why = "settled", note, why
             self._torch, self._real = None, []
+        self._timings.uses(self.name, self._engine.name, why)
 
     def _convert_and_open(self, kind: str, weights: Path, digest: str) -> Iterator[Engine]:
         threads = self._options.threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from demo.pictures import draw_picture
 from ml_backend.detectors import Found, Look
 from ml_backend.engines.converted import MANIFEST, Converted
 from ml_backend.engines.options import EngineOptions
+from ml_backend.metrics import Metrics
 from ml_backend.yolo import YoloDetector, keep_ultralytics_to_itself
 
 pytestmark = [
@@ -97,3 +99,46 @@ def test_openvino_takes_over_without_a_gap_and_sees_what_torch_sees(tmp_path: Pa
     elsewhere = detector_of(Converted(tmp_path / "there", store=lambda: store, convert=never))
     assert settled(elsewhere) == name
     assert look(elsewhere) == by_openvino
+
+
+_TINY_RT_DETR = """nc: 2
+scales: {l: [1.0, 1.0, 1024]}
+backbone:
+  - [-1, 1, HGStem, [8, 16]]
+  - [-1, 1, HGBlock, [8, 32, 3]]
+  - [-1, 1, DWConv, [32, 3, 2, 1, False]]
+  - [-1, 1, HGBlock, [16, 32, 3]]
+  - [-1, 1, DWConv, [32, 3, 2, 1, False]]
+  - [-1, 1, HGBlock, [16, 32, 3]]
+head:
+  - [[1, 3, 5], 1, RTDETRDecoder, [nc, 32, 20, 4, 8, 1]]
+"""
+
+
+def test_a_network_that_no_other_engine_serves_stays_with_torch_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ultralytics import RTDETR
+
+    shape = tmp_path / "tiny-rtdetr.yaml"
+    shape.write_text(_TINY_RT_DETR)
+    RTDETR(str(shape)).save(tmp_path / "detr.pt")
+
+    def never(kind: str, weights: Path, folder: Path) -> None:
+        raise AssertionError("it cannot be converted")
+
+    metrics = Metrics()
+    converted = Converted(tmp_path / "engines", convert=never)
+    options = EngineOptions(setting="openvino", tolerance_px=1.0, threads=None, converted=converted)
+    detector = YoloDetector(tmp_path / "detr.pt", engines=options, timings=metrics)
+    status = detector.engine_status()
+    assert (status["name"], status["state"], status["why"]) == ("torch", "settled", "unsupported")
+    assert "RT-DETR" in status["note"]
+    assert len(look(detector)) == len(PICTURES)
+    assert sum("stays with torch" in record.message for record in caplog.records) == 1
+    figures = metrics.text().decode()
+    assert re.search(
+        r'ml_backend_engine_in_use\{engine="torch",model="detr\.\w{8}",why="unsupported"\} 1', figures
+    )
+    detector.forgotten()
+    assert 'why="unsupported"} 0' in metrics.text().decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from bridge.events import records_of
 from bridge.settings import S3Settings
 from bridge.shapes import PercentBox, PixelBox, iou, pixels_from_percent
 from demo.pictures import Picture, draw_picture
+from sidecar.published import Shelf
 from tests.conftest import sample
 from tests.integration.conftest import free_port, running
 
@@ -167,13 +169,15 @@ def backend(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     bucket = environ["BUCKET"]
     store = S3Store(S3Settings.from_env(environ))
     store.create_bucket()
-    store.upload("models/demo-shapes.pt", MODEL)
+    shelf = Shelf(store, "models/")
+    shelf.activate(shelf.publish(MODEL, "demo-shapes")[0].version)
+    store.upload("images/weights.pt", MODEL)
     for seed in SEEDS:
         store.put(f"images/{seed}.jpg", jpeg(seed))
     folder = tmp_path_factory.mktemp("ml_backend")
     metrics = folder / "metrics"
     metrics.mkdir()
-    ours = {"MODEL": f"s3://{bucket}/models/demo-shapes.pt", "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    ours = {"MODEL": f"s3://{bucket}/models/current.json", "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
     with ml_backend(folder, environ | ours, state="ready") as (url, log):
         yield Backend(url=url, label_studio_url=environ["LABEL_STUDIO_URL"], bucket=bucket, log=log)
 
@@ -220,7 +224,7 @@ def test_bad_images_cost_only_themselves(backend: Backend, other_site: str) -> N
         good,
         f"s3://{backend.bucket}/images/none.jpg",
         "s3://no-such-bucket/a.jpg",
-        f"s3://{backend.bucket}/models/demo-shapes.pt",
+        f"s3://{backend.bucket}/images/weights.pt",
         "/etc/passwd",
         f"{other_site}/data/upload/{SEEDS[0]}.jpg",  # wants a token that must not go there
         "http://127.0.0.1:9/a.jpg",
@@ -238,7 +242,10 @@ def test_setup_names_the_version_of_every_prediction(backend: Backend) -> None:
     [item] = backend.predict(f"s3://{backend.bucket}/images/{SEEDS[0]}.jpg")
     assert item["model_version"] == setup["model_version"]
     assert setup["model_version"].startswith("demo-shapes.")
-    assert httpx.get(f"{backend.url}/versions", auth=AUTH).json() == {"versions": [setup["model_version"]]}
+    assert httpx.get(f"{backend.url}/versions", auth=AUTH).json() == {
+        "versions": [setup["model_version"]],
+        "published": [setup["model_version"].partition(".t")[0]],
+    }
 
 
 def test_health_and_setup_are_quick_while_predictions_run(backend: Backend) -> None:
@@ -300,6 +307,8 @@ def test_figures_are_shared_through_the_folder(backend: Backend) -> None:
     text = httpx.get(f"{backend.url}/metrics").text
     assert 'ml_backend_task_problems_total{reason="address"}' in text
     assert "ml_backend_model_ready 1.0" in text
+    in_use = r'ml_backend_engine_in_use\{engine="torch",model="demo-shapes\.\w{8}",why="asked"\} 1\.0'
+    assert re.search(in_use, text)
 
 
 def test_broken_weights_leave_health_up_and_tell_why(environ: dict[str, str], tmp_path: Path) -> None:

@@ -96,7 +96,10 @@ def test_what_is_published_and_activated_is_what_a_backend_finds(tmp_path: Path)
     assert is_new
     assert shelf.activate(published.version) is None
     library = Library(
-        "s3://bucket/models/current.json", cache_dir=tmp_path / "cache", open_bucket=lambda _name: store
+        "s3://bucket/models/current.json",
+        cache_dir=tmp_path / "cache",
+        open_bucket=lambda _name: store,
+        bucket="bucket",
     )
     found = library.find()
     assert (found.version, found.path.read_text()) == (published.version, "weights")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,8 @@ from ml_backend.engines import Engine
 from ml_backend.engines.compare import Difference
 from ml_backend.engines.converted import Converted
 from ml_backend.engines.options import EngineOptions
-from ml_backend.engines.select import Selection
+from ml_backend.engines.select import WHY, Selection
+from ml_backend.metrics import Metrics
 from ml_backend.network import Network
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
@@ -59,7 +63,9 @@ class Kinds:
         yield from found
 
 
-def selection(tmp_path: Path, kinds: Kinds, *, setting: str = "auto") -> Selection:
+def selection(
+    tmp_path: Path, kinds: Kinds, *, setting: str = "auto", timings: Metrics | None = None
+) -> Selection:
     return Selection(
         name="shapes",
         network=cast(Network, Numbers()),
@@ -69,13 +75,16 @@ def selection(tmp_path: Path, kinds: Kinds, *, setting: str = "auto") -> Selecti
         options=EngineOptions(setting=setting, tolerance_px=1.0, threads=None, converted=Converted(tmp_path)),
         opened=kinds,
         photos=lambda: [Image.fromarray(PICTURE)],
+        timings=timings,
     )
 
 
-def looked(tmp_path: Path, kinds: Kinds, *, setting: str = "auto") -> Selection:
-    found = selection(tmp_path, kinds, setting=setting)
+def looked(
+    tmp_path: Path, kinds: Kinds, *, setting: str = "auto", timings: Metrics | None = None
+) -> Selection:
+    found = selection(tmp_path, kinds, setting=setting, timings=timings)
     assert found.engine.name == "torch"
-    assert found.status() == {"name": "torch", "state": "converting"}
+    assert found.status() == {"name": "torch", "state": "converting", "why": "converting"}
     found.look_for_better(Path("x.pt"), "digest")
     return found
 
@@ -86,6 +95,7 @@ def test_an_engine_that_gives_the_same_takes_over_and_its_difference_is_told(tmp
     assert found.status() == {
         "name": "openvino bf16",
         "state": "settled",
+        "why": "chosen",
         "difference": {"px": 0.5, "score": 0.0, "other": 0.0},
         "compared_pictures": 1,
     }
@@ -115,6 +125,7 @@ def test_torch_stays_when_nothing_gives_the_same_and_says_why(tmp_path: Path) ->
 def test_an_engine_that_does_not_run_here_is_named(tmp_path: Path) -> None:
     found = looked(tmp_path, Kinds(), setting="tensorrt")
     assert found.status()["note"] == "tensorrt does not run on cpu"
+    assert found.status()["why"] == "fell_back"
 
 
 def test_pictures_of_requests_count_when_there_were_some(tmp_path: Path) -> None:
@@ -130,9 +141,75 @@ def test_an_engine_that_fails_on_the_first_real_pictures_gives_way_to_torch(tmp_
     assert found.engine.name == "openvino bf16"
     for _ in range(4):
         found.saw(REAL)
-    for thread in threading.enumerate():
-        if thread.name == "engine-check":
-            thread.join(20)
+    checked()
     assert found.engine.name == "torch"
     assert found.status()["difference"]["px"] == 3.0
     assert "openvino bf16 differs by 3 px" in found.status()["note"]
+
+
+# --- what Prometheus is told
+
+
+def checked() -> None:
+    """The comparison on pictures of requests is over."""
+    for thread in threading.enumerate():
+        if thread.name == "engine-check":
+            thread.join(20)
+
+
+def in_use(metrics: Metrics) -> list[str]:
+    """`engine why` of every model with one in use."""
+    lines = re.findall(
+        r'^ml_backend_engine_in_use\{engine="([^"]*)",model="shapes",why="([^"]*)"\} 1\.0$',
+        metrics.text().decode(),
+        re.MULTILINE,
+    )
+    assert all(why in WHY for _, why in lines)
+    return [f"{engine} {why}" for engine, why in lines]
+
+
+def difference(metrics: Metrics, engine: str, of: str = "px") -> float:
+    line = f'ml_backend_engine_difference{{engine="{engine}",model="shapes",of="{of}"}} '
+    [found] = [one for one in metrics.text().decode().splitlines() if one.startswith(line)]
+    return float(found.removeprefix(line))
+
+
+def test_the_engine_in_use_and_its_largest_difference_are_figures(tmp_path: Path) -> None:
+    metrics = Metrics()
+    found = selection(tmp_path, Kinds(openvino=[Fixed("openvino bf16", 10.25, real=9.5)]), timings=metrics)
+    assert in_use(metrics) == ["torch converting"]
+    found.look_for_better(Path("x.pt"), "digest")
+    assert in_use(metrics) == ["openvino bf16 chosen"]
+    assert (difference(metrics, "openvino bf16"), difference(metrics, "openvino bf16", "score")) == (
+        0.25,
+        0.0,
+    )
+    for _ in range(4):
+        found.saw(REAL)
+    checked()
+    assert difference(metrics, "openvino bf16") == 0.5
+    assert in_use(metrics) == ["openvino bf16 chosen"]
+    metrics.forgotten("shapes")
+    assert in_use(metrics) == []
+
+
+def test_an_engine_that_was_too_far_off_shows_how_far_and_that_torch_stayed(tmp_path: Path) -> None:
+    metrics = Metrics()
+    kinds = Kinds(openvino=[Fixed("openvino f32", float("nan"))], onnx=[Fixed("onnx", 14.0)])
+    looked(tmp_path, kinds, timings=metrics)
+    assert in_use(metrics) == ["torch fell_back"]
+    assert difference(metrics, "onnx") == 4.0
+    assert math.isnan(difference(metrics, "openvino f32"))
+
+
+def test_falling_back_later_is_a_figure_too_and_health_stays_json(tmp_path: Path) -> None:
+    metrics = Metrics()
+    found = looked(
+        tmp_path, Kinds(openvino=[Fixed("openvino bf16", 10.0, real=float("nan"))]), timings=metrics
+    )
+    for _ in range(4):
+        found.saw(REAL)
+    checked()
+    assert in_use(metrics) == ["torch fell_back"]
+    assert math.isnan(difference(metrics, "openvino bf16"))
+    assert json.loads(json.dumps(found.status(), allow_nan=False))["difference"]["px"] is None

@@ -128,6 +128,9 @@ class SlowModel:
     def versions(self, configs: Sequence[tuple[str, str]]) -> list[str]:
         return []
 
+    def published(self) -> list[str]:
+        return []
+
     def learn(self, action: str, event: Mapping[str, Any]) -> str | None:
         return None
 

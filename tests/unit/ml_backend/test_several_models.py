@@ -128,3 +128,45 @@ def test_a_wrong_attribute_costs_itself_only() -> None:
     assert len(answer["results"][0]["result"]) == 1
     assert "model_imgsz='huge' is left out: it must be a whole number of pixels" in answer["warnings"][0]
     assert "the model has no class 'unicorn'" in answer["warnings"][1]
+
+
+# --- what computes them
+
+
+class Computed(FakeDetector):
+    """With an engine to tell of; remembers whether it is still wanted."""
+
+    def __init__(self, engine: str, **changes: Any) -> None:
+        super().__init__(**changes)
+        self.engine = engine
+        self.is_forgotten = False
+
+    def engine_status(self) -> dict[str, Any]:
+        return {"name": self.engine, "state": "settled", "why": "unsupported", "note": "no converter"}
+
+    def forgotten(self) -> None:
+        self.is_forgotten = True
+
+
+def test_setup_says_what_computes_each_model_of_a_config_that_is_loaded(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, small=Computed("openvino bf16", class_names=("sheep",)), whole=whole())
+    client = shelf.client()
+
+    def engines() -> dict[str, Any]:
+        found: dict[str, Any] = client.post("/setup", json={"project": PROJECT, "schema": CONFIG}).get_json()
+        return found.get("engines", {})
+
+    predict(client, [task()], CONFIG)
+    [(version, told)] = engines().items()  # the others have no engine to tell of
+    assert version.startswith("small.")
+    assert told == {"name": "openvino bf16", "state": "settled", "why": "unsupported", "note": "no converter"}
+
+
+def test_a_model_that_makes_room_for_others_is_told_so(tmp_path: Path) -> None:
+    opened = {f"m{number}": Computed("torch") for number in range(10)}
+    shelf = Shelf(tmp_path, **opened)
+    client = shelf.client()
+    for name in opened:
+        config = f'<View><Image name="i" value="$image"/><RectangleLabels name="r" toName="i" model_path="{name}.pt">'
+        predict(client, [task()], f'{config}<Label value="circle"/></RectangleLabels></View>')
+    assert [name for name, one in opened.items() if one.is_forgotten] == ["m0", "m1"]

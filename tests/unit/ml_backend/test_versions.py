@@ -66,7 +66,8 @@ class Bucket(MemoryStore):
 def watching(
     model: str, folder: Path, bucket: MemoryStore | None = None, open: Callable[[Path], Any] = opened
 ) -> Iterator[Models]:
-    library = Library(model, cache_dir=folder, open_bucket=lambda _name: bucket or MemoryStore())
+    store = bucket or MemoryStore()
+    library = Library(model, cache_dir=folder, open_bucket=lambda _name: store, bucket="bucket")
     models = Models(shelf=library, open=open, model_root=folder, check_s=0.01)
     try:
         yield models
@@ -269,7 +270,128 @@ def test_with_the_bucket_down_at_the_start_what_served_before_serves(tmp_path: P
         served(client, "Box")
 
 
+@pytest.mark.parametrize("model", ["s3://bucket/models/raw.pt", "s3://elsewhere/models/current.json"])
+def test_an_object_without_a_manifest_is_never_opened_not_even_a_copy_of_it(
+    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket = Bucket()
+    bucket.put("models/raw.pt", b"circle")
+    bucket.activate(bucket.publish(b"square"))
+    kept = tmp_path / "weights" / "kept" / hashlib.sha256(b"circle").hexdigest()
+    kept.mkdir(parents=True)  # as an earlier release of ours kept what served
+    (kept / "raw.pt").write_bytes(b"circle")
+    (kept / "kept.json").write_text(json.dumps({"model": model}))
+    opens: list[Path] = []
+
+    def opening(path: Path) -> FakeDetector:
+        opens.append(path)
+        return opened(path)
+
+    with watching(model, tmp_path, bucket, open=opening) as models:
+        client = a_client(models=models)
+        until(lambda: state(client)["state"] == "failed")
+        assert "python -m sidecar model publish FILE --activate" in state(client)["reason"]
+        assert models.available() == []
+        answer = client.post("/setup", json={"project": PROJECT, "schema": CONFIG})
+        assert (answer.status_code, "has no manifest" in answer.text) == (503, True)
+    assert opens == []
+    assert sum(
+        "model publish" in record.message for record in caplog.records if "cannot be used" in record.msg
+    )
+
+
+def test_one_published_version_can_be_named_and_the_pointer_does_not_move_it(tmp_path: Path) -> None:
+    bucket = Bucket()
+    circle, square = bucket.publish(b"circle"), bucket.publish(b"square")
+    bucket.activate(square)
+    with watching(f"s3://bucket/models/{circle}/weights.pt", tmp_path, bucket) as models:
+        client = a_client(models=models)
+        served(client, "Circle")
+        assert setup(client)["model_version"].startswith(f"{circle}.t")
+        bucket.activate(square)
+        assert predicted(client)[0] == "Circle"
+
+
+def test_a_version_whose_manifest_is_missing_is_not_opened_and_told_how_to_mend_it(tmp_path: Path) -> None:
+    bucket = Bucket()
+    circle = bucket.publish(b"circle")
+    bucket.activate(circle)
+    bucket.delete(f"models/{circle}/manifest.json")
+    with watching(POINTER, tmp_path, bucket) as models:
+        client = a_client(models=models)
+        until(lambda: state(client)["state"] == "failed")
+        assert "has no manifest in the bucket" in state(client)["reason"]
+        assert "python -m sidecar model publish FILE" in state(client)["reason"]
+
+
+def test_a_kept_copy_that_was_tampered_with_does_not_serve(tmp_path: Path) -> None:
+    bucket = Bucket()
+    bucket.activate(bucket.publish(b"circle"))
+    with watching(POINTER, tmp_path, bucket) as models:
+        served(a_client(models=models), "Circle")
+    [copy] = tmp_path.rglob("*.pt")
+    copy.write_bytes(b"square")
+    bucket.is_down = True
+    opens: list[Path] = []
+
+    def opening(path: Path) -> FakeDetector:
+        opens.append(path)
+        return opened(path)
+
+    with watching(POINTER, tmp_path, bucket, open=opening) as models:
+        client = a_client(models=models)
+        until(lambda: state(client)["state"] == "failed")
+        assert opens == []
+        bucket.is_down = False
+        served(client, "Circle")
+
+
 # --- asked for
+
+
+def test_backends_of_one_bucket_know_the_same_published_weights_also_where_model_is_a_file(
+    tmp_path: Path,
+) -> None:
+    bucket = Bucket()
+    circle, square = bucket.publish(b"circle"), bucket.publish(b"square")
+    bucket.activate(circle)
+    file = tmp_path / "own.pt"
+    file.write_text("triangle")
+    with (
+        watching(POINTER, tmp_path / "one", bucket) as first,
+        watching(str(file), tmp_path / "other", bucket) as second,
+    ):
+        clients = [a_client(models=models) for models in (first, second)]
+        for client in clients:
+            until(lambda client=client: state(client)["state"] == "ready" and published(client))
+        assert published(clients[0]) == published(clients[1])
+        assert set(published(clients[1])) == {circle, square}
+        told = setup(clients[1], extra_params={"model_version": square})["model_version"]
+        assert predicted(clients[1]) == ("Box", told)
+        assert told in clients[1].get("/versions").get_json()["versions"]
+
+
+def test_with_the_bucket_away_a_file_serves_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Away(MemoryStore):
+        def keys(self, prefix: str, *, start_after: str = "") -> Iterator[Any]:
+            raise Unavailable("the store is away")
+
+    file = tmp_path / "own.pt"
+    file.write_text("circle")
+    with watching(str(file), tmp_path / "cache", Away()) as models:
+        client = a_client(models=models)
+        served(client, "Circle")
+        until(lambda: "published weights cannot be listed" in caplog.text)
+        file.write_text("square")
+        served(client, "Box")
+        assert "published" not in client.get("/versions").get_json()
+
+
+def published(client: FlaskClient) -> list[str]:
+    found: list[str] = client.get("/versions").get_json().get("published", [])
+    return found
 
 
 @pytest.fixture

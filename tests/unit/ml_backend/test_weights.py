@@ -1,4 +1,4 @@
-"""Finding weights, and keeping to the folder that the operator gave."""
+"""Finding weights, and keeping to what the operator gave: a folder, and what is published in the bucket."""
 
 from __future__ import annotations
 
@@ -7,82 +7,64 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import NotFound, SenderError, Unavailable
-from bridge.store import MemoryStore
-from ml_backend.weights import below_model_root, find_weights
+from bridge.errors import NotFound, SenderError, SettingsError
+from bridge.keys import ModelsLayout
+from ml_backend.weights import below_model_root, find_weights, published_version
 
-
-class Store(MemoryStore):
-    """Counts downloads; may be down, or break off half-way."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.downloads = 0
-        self.down = False
-        self.breaks = False
-
-    def head(self, key: str):  # type: ignore[no-untyped-def]
-        if self.down:
-            raise Unavailable("the store is down")
-        return super().head(key)
-
-    def download(self, key: str, path: Path) -> None:
-        self.downloads += 1
-        if self.breaks:
-            path.write_bytes(self.get(key)[:3])
-            raise Unavailable("broke off")
-        super().download(key, path)
-
-
-def find(store: Store, folder: Path, model: str = "s3://bucket/models/x.pt"):  # type: ignore[no-untyped-def]
-    return find_weights(model, cache_dir=folder, open_bucket=lambda _bucket: store)
+LAYOUT = ModelsLayout("team/models/")
 
 
 def test_a_file_is_named_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "shapes.pt").write_bytes(b"weights")
-    found = find_weights(
-        str(tmp_path / "shapes.pt"), cache_dir=tmp_path, open_bucket=lambda _bucket: MemoryStore()
-    )
+    found = find_weights(str(tmp_path / "shapes.pt"))
     assert (found.name, found.digest) == ("shapes", hashlib.sha256(b"weights").hexdigest())
 
 
-def test_weights_of_the_bucket_are_fetched_once_and_again_when_they_change(tmp_path: Path) -> None:
-    store = Store()
-    store.put("models/x.pt", b"one")
-    assert find(store, tmp_path).digest == find(store, tmp_path).digest
-    assert store.downloads == 1
-    store.put("models/x.pt", b"two")
-    found = find(store, tmp_path)
-    assert (found.name, found.path.read_bytes(), store.downloads) == ("x", b"two", 2)
-
-
-def test_while_the_store_is_down_the_copy_fetched_last_serves(tmp_path: Path) -> None:
-    store = Store()
-    store.put("models/x.pt", b"one")
-    store.down = True
-    with pytest.raises(Unavailable):
-        find(store, tmp_path)
-    store.down = False
-    find(store, tmp_path)
-    store.down = True
-    assert find(store, tmp_path).path.read_bytes() == b"one"
-
-
-def test_half_a_download_is_never_taken_for_whole(tmp_path: Path) -> None:
-    store = Store()
-    store.put("models/x.pt", b"weights")
-    store.breaks = True
-    with pytest.raises(Unavailable):
-        find(store, tmp_path)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    store.breaks = False
-    assert find(store, tmp_path).path.read_bytes() == b"weights"
-
-
-@pytest.mark.parametrize("model", ["none.pt", "s3://bucket/none.pt", "s3://bucket", "s3://"])
-def test_missing_weights_are_named(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["none.pt", "", "."])
+def test_missing_weights_are_named(model: str) -> None:
     with pytest.raises(NotFound, match="MODEL"):
-        find(Store(), tmp_path, model)
+        find_weights(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "version"),
+    [
+        ("s3://bucket/team/models/current.json", None),  # whichever the pointer names
+        ("s3://bucket/team/models/shapes.0123abcd/weights.pt", "shapes.0123abcd"),
+        ("s3://bucket/team/models/shapes.0123abcd/manifest.json", "shapes.0123abcd"),
+    ],
+)
+def test_model_names_the_buckets_pointer_or_one_published_version(model: str, version: str | None) -> None:
+    assert published_version(model, bucket="bucket", layout=LAYOUT) == version
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "s3://bucket/team/models/shapes.pt",  # a raw object: no manifest
+        "s3://bucket/shapes.pt",
+        "s3://bucket/team/models/engines/shapes.pt",
+        "s3://bucket/models/current.json",  # another prefix
+        "s3://bucket/models/shapes.0123abcd/weights.pt",
+        "s3://bucket/other/team/models/current.json",
+        "s3://other/team/models/current.json",  # another bucket
+        "s3://bucket/team/models/../../models/current.json",
+        "s3://bucket/team/models/shapes.0123abcd/more/weights.pt",
+    ],
+)
+def test_an_object_without_a_manifest_of_ours_is_refused_with_the_command_that_publishes_it(
+    model: str,
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        published_version(model, bucket="bucket", layout=LAYOUT)
+    assert "python -m sidecar model publish FILE --activate" in str(caught.value)
+    assert "MODEL=s3://bucket/team/models/current.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["s3://bucket", "s3://", "s3:///x.pt"])
+def test_an_address_of_no_object_is_named(model: str) -> None:
+    with pytest.raises(NotFound, match="MODEL"):
+        published_version(model, bucket="bucket", layout=LAYOUT)
 
 
 @pytest.mark.parametrize(
