@@ -10,17 +10,15 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain, repeat
 
+from chaos import bucket_faults as bucket
+from chaos.effects import NoEffect, wait
 from chaos.hooks import Mode
 from chaos.wire import Catch
-from chaos.world import OURS, Failed, World
+from chaos.world import OURS, World
 
-EFFECT_WITHIN_S = 40.0
 WORKER = "workers-live"
-
-
-class NoEffect(Exception):
-    """Nobody noticed: the fault does not count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,58 +156,6 @@ def power_cut(world: World, chance: random.Random) -> str:
     return f"{world.hooks.count(since=first, acknowledged=False)} webhooks found no sidecar; all was started again"
 
 
-def bucket_503(world: World, chance: random.Random) -> str:
-    """Effect: PUTs of log objects were answered 503."""
-    return _bucket_fault(world, chance, "busy", "503s served to PUTs of log objects")
-
-
-def bucket_503_though_done(world: World, chance: random.Random) -> str:
-    """Effect: PUTs of log objects were answered 503, though they were done."""
-    return _bucket_fault(world, chance, "busy-late", "PUTs of log objects done and answered 503")
-
-
-def bucket_loses_answers(world: World, chance: random.Random) -> str:
-    """Effect: log objects were put, and the connection ended instead of an answer."""
-    return _bucket_fault(world, chance, "lost", "answers to PUTs of log objects lost")
-
-
-def bucket_cuts_bodies(world: World, chance: random.Random) -> str:
-    """Effect: the bucket ended connections in the middle of a body."""
-    return _bucket_fault(world, chance, "reset", "PUTs of log objects cut")
-
-
-def _bucket_fault(world: World, chance: random.Random, kind: str, words: str) -> str:
-    before = len(world.emulation("GET", "faults"))
-    wanted = chance.randint(1, 5)
-    body = {"kind": kind, "method": "PUT", "path": "/log/", "times": wanted}
-    world.emulation("POST", "faults", body)
-
-    def met() -> int:
-        return sum(one["kind"] == kind for one in world.emulation("GET", "faults")[before:])
-
-    try:
-        wait(world, lambda: met() >= wanted)
-    except NoEffect:
-        if not met():
-            raise
-    finally:
-        world.emulation("DELETE", "faults")
-    return f"{met()} {words}"
-
-
-def bucket_down(world: World, chance: random.Random) -> str:
-    """Effect: connections were turned away, and events wait in Redis."""
-    before = world.wire.refused
-    world.wire.down()
-    try:
-        wait(world, lambda: world.wire.refused > before)
-        waiting = wait(world, world.waiting)
-        time.sleep(chance.uniform(0, 3))
-    finally:
-        world.wire.up()
-    return f"{world.wire.refused - before} connections turned away, {waiting} events waited"
-
-
 def webhooks_dropped(world: World, chance: random.Random) -> str:
     """Effect: the sidecar never heard of them."""
     return _webhook_fault(world, chance, Mode.DROP)
@@ -247,36 +193,37 @@ NAMED: dict[str, Deed] = {
     "worker killed in a PUT": worker_killed_in_a_put,
     "worker killed after a PUT": worker_killed_after_a_put,
     "Redis killed": redis_killed,
-    "bucket answers 503": bucket_503,
-    "bucket loses answers": bucket_loses_answers,
-    "bucket down": bucket_down,
+    "Redis hangs": redis_hangs,
+    "bucket answers 503": bucket.answers_503,
+    "bucket loses answers": bucket.loses_answers,
+    "bucket down": bucket.down,
     "webhooks dropped": webhooks_dropped,
     "power cut": power_cut,
     "Redis and sidecar killed": redis_and_sidecar_killed,
 }
-"""The ten that every run has."""
+"""The eleven that every run has."""
 
 MORE: dict[str, Deed] = {
     "worker killed": worker_killed,
     "other workers killed": other_workers_killed,
-    "Redis hangs": redis_hangs,
     "sidecar killed while replaying": sidecar_killed_while_replaying,
-    "bucket answers 503 though done": bucket_503_though_done,
-    "bucket cuts bodies": bucket_cuts_bodies,
+    "bucket answers 503 though done": bucket.answers_503_though_done,
+    "bucket cuts bodies": bucket.cuts_bodies,
+    "bucket hangs": bucket.hangs,
     "webhooks repeated": webhooks_repeated,
     "webhooks late": webhooks_late,
     "webhook answers lost": webhook_answers_lost,
 }
-"""These follow when more are wanted."""
+"""These follow when more are wanted: slower ones, and variations."""
 
 
 def in_order(chance: random.Random, count: int) -> list[str]:
-    """The kinds of `count` faults: the ten first, then these and the others mixed again and again."""
+    """The kinds of `count` faults: those that every run has first, then the others, then all mixed again and again."""
     found: list[str] = []
-    while len(found) < count:
-        names = list(NAMED) if not found else [*NAMED, *MORE]
-        chance.shuffle(names)
-        found += names
+    for names in chain((list(NAMED), list(MORE)), repeat([*NAMED, *MORE])):
+        if len(found) >= count:
+            break
+        found += chance.sample(names, len(names))
     return found[:count]
 
 
@@ -295,23 +242,9 @@ def mend(world: World) -> None:
     """Whatever was broken is whole again, whatever is dead runs."""
     world.wire.release()
     world.wire.up()
+    world.wire.go_on()
     world.hooks.arm(Mode.PASS, 0)
     world.emulation("DELETE", "faults")
     for name in ("redis", *OURS):
         if not world.processes.is_running(name):
             world.processes.start(name)
-
-
-def wait(world: World, holds: Callable[[], object]) -> int:
-    """Until the effect is seen; what `holds` returned. Raises NoEffect."""
-    found: list[object] = []
-
-    def seen() -> bool:
-        found[:] = [holds()]
-        return bool(found[0])
-
-    try:
-        world.wait("the effect", seen, EFFECT_WITHIN_S, 0.05)
-    except Failed as error:
-        raise NoEffect(str(error)) from error
-    return int(found[0]) if isinstance(found[0], int) else 1

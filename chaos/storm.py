@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from chaos import faults, oracle, record
 from chaos.annotators import Annotator, Curator, Shared, Worker
-from chaos.faults import Fault, NoEffect
+from chaos.effects import NoEffect
+from chaos.faults import Fault
 from chaos.ledger import Ledger
 from chaos.world import Failed, World, make_project
 

@@ -1,7 +1,8 @@
-"""The wire between our programs and the bucket: carries bytes, and can be cut, before, within and after a request."""
+"""The wire between our programs and the bucket: carries bytes, can be cut before, within and after a request, and can hang."""
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import threading
@@ -10,6 +11,8 @@ from enum import Enum
 
 _LINGER_0 = struct.pack("ii", 1, 0)
 _CONTINUE = b"HTTP/1.1 100"
+_METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
+_TICK_S = 0.1
 
 
 class Catch(Enum):
@@ -20,15 +23,20 @@ class Catch(Enum):
 
 
 class Wire:
-    """A TCP proxy on loopback. `refused` counts the connections it turned away while down."""
+    """A TCP proxy on loopback. `refused` counts the connections it turned away while down, `given_up` the PUTs into a
+    log whose sender hung up because nothing answered while it hung."""
 
     def __init__(self, port: int, target_port: int) -> None:
         self.port = port
         self.refused = 0
+        self.given_up = 0
         self.caught = threading.Event()
         self._go_on = threading.Event()
         self._target_port = target_port
         self._down = False
+        self._flows = threading.Event()
+        self._flows.set()
+        self._hangs_at_put = False
         self._catch: Catch | None = None
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -40,6 +48,7 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+        self.go_on()
         self._listener.close()
         self._cut_all()
 
@@ -50,6 +59,36 @@ class Wire:
 
     def up(self) -> None:
         self._down = False
+
+    def hang(self) -> None:
+        """From now on take every connection and all that is said, and answer nothing, until `go_on`."""
+        self._flows.clear()
+
+    def hang_at_log_put(self) -> None:
+        """Hang as soon as a PUT into a log has begun, so that one is among what is not answered."""
+        self._hangs_at_put = True
+
+    def log_put_begins(self) -> None:
+        if self._hangs_at_put:
+            self.hang()
+
+    def go_on(self) -> None:
+        """What was said meanwhile is passed on, also when whoever said it has hung up: a store that stood still does
+        late what it was asked."""
+        self._hangs_at_put = False
+        self._flows.set()
+
+    @property
+    def hangs(self) -> bool:
+        return not self._flows.is_set()
+
+    def flow(self) -> None:
+        """Return when it does not hang."""
+        self._flows.wait()
+
+    def gave_up(self) -> None:
+        with self._lock:
+            self.given_up += 1
 
     def catch(self, where: Catch) -> None:
         """Stop the next PUT into a log there; `caught` is set when that has happened. It waits for `release`."""
@@ -86,8 +125,7 @@ class Wire:
 
     def take_catch(self, request: bytes) -> Catch | None:
         """Whether the request that begins here is the one to stop; one request only."""
-        line = request.partition(b"\r\n")[0]
-        if not line.startswith(b"PUT ") or b"/log/" not in line:
+        if not _is_log_put(request):
             return None
         with self._lock:
             found, self._catch = self._catch, None
@@ -121,6 +159,7 @@ class _Carrier:
     def __init__(self, wire: Wire, client: socket.socket, server: socket.socket) -> None:
         self._wire, self._client, self._server = wire, client, server
         self._catch: Catch | None = None
+        self._log_put = False  # one is on its way, without its answer yet
 
     def start(self) -> None:
         for work in (self._to_server, self._to_client):
@@ -130,14 +169,14 @@ class _Carrier:
         in_order = False
         try:
             in_order = work()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: the socket was closed under `select`
             pass
         finally:
             self._wire.closed(self._client, self._server, in_order=in_order)
 
     def _to_server(self) -> bool:
         """Until either end closes. Returns whether what was said has been carried."""
-        while data := self._client.recv(1 << 16):
+        while data := self._said():
             if self._catch is None:
                 self._catch = self._wire.take_catch(data)
                 if self._catch is Catch.BODY:
@@ -150,8 +189,36 @@ class _Carrier:
             self._server.sendall(data)
         return True
 
+    def _said(self) -> bytes:
+        """What the client says next; of a wire that hangs, all that it says until that goes on. b"": it hung up."""
+        said = last = self._hear()
+        while self._wire.hangs:
+            if not last:
+                if self._log_put:
+                    self._log_put = False
+                    self._wire.gave_up()
+                self._wire.flow()
+            elif select.select([self._client], [], [], _TICK_S)[0]:
+                last = self._hear()
+                said += last
+        return said
+
+    def _hear(self) -> bytes:
+        try:
+            data = self._client.recv(1 << 16)
+        except ConnectionResetError:
+            return b""
+        if data.startswith(_METHODS):
+            self._log_put = _is_log_put(data)
+            if self._log_put:
+                self._wire.log_put_begins()
+        return data
+
     def _to_client(self) -> bool:
         while data := self._server.recv(1 << 16):
+            self._wire.flow()
+            if not data.startswith(_CONTINUE):
+                self._log_put = False
             if self._catch is Catch.ANSWER and not (
                 data.startswith(_CONTINUE) and data.endswith(b"\r\n\r\n") and data.count(b"HTTP/1.1") == 1
             ):
@@ -159,6 +226,11 @@ class _Carrier:
                 return False
             self._client.sendall(data)
         return True
+
+
+def _is_log_put(request: bytes) -> bool:
+    line = request.partition(b"\r\n")[0]
+    return line.startswith(b"PUT ") and b"/log/" in line
 
 
 def _finish(one: socket.socket) -> None:

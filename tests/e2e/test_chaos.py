@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SEED, EVENTS, FAULTS = 20261122, 300, 10
+SEED, EVENTS, FAULTS = 20261122, 300, 11
 MINUTES = 14  # a busy machine is no failing test; two minutes and a minute's start on an idle one
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,17 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
+from bridge.edges.log import LogWriter, log_keys, read_object
 from bridge.edges.s3 import S3Store, make_client
-from bridge.errors import OutsideError
+from bridge.errors import OutsideError, Unavailable
+from bridge.keys import Layout
 from bridge.settings import S3Settings
 from chaos.hooks import HookProxy, Mode
 from chaos.wire import Catch, Wire
 from stack.ports import free_ports
+from tests.fakes import record
 
 
 class Door(http.server.BaseHTTPRequestHandler):
@@ -166,6 +171,52 @@ def test_a_bucket_keeps_no_half_object(s3_settings: S3Settings, store: S3Store) 
         sender.join(60)
         assert trouble
     assert store.head(key) is None
+
+
+def test_the_wire_hangs_and_then_does_what_was_asked(door: tuple[int, list[bytes]]) -> None:
+    port, heard = door
+    with Wire(free_ports(1)[0], port) as wire:
+        wire.hang()
+        answers: list[int | None] = []
+        patient = threading.Thread(
+            target=lambda: answers.append(send(wire.port, b"patient", "PUT", "/labels/images/a"))
+        )
+        patient.start()
+        for path in ("/labels/images/b", "/labels/log/c"):
+            with socket.create_connection(("127.0.0.1", wire.port)) as impatient:
+                impatient.sendall(f"PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n".encode())
+                impatient.sendall(b"impatient")
+        until(lambda: wire.given_up == 1)  # of the two that hung up the one that is in a log
+        assert (heard, answers) == ([], [])
+        wire.go_on()
+        patient.join(20)
+        assert answers == [202]
+        until(lambda: sorted(heard) == [b"impatient", b"impatient", b"patient"])
+        assert send(wire.port, b"again") == 202
+
+
+def test_records_are_written_once_more_when_the_bucket_hung(
+    s3_settings: S3Settings, store: S3Store, redis_client: redis.Redis
+) -> None:
+    """The first PUT is given up, and done late: the log has the records twice, under two keys, and both are whole."""
+    layout = Layout("3.1795312966", s3_settings.bucket_prefix)
+    with Wire(free_ports(1)[0], int(s3_settings.endpoint_url.rpartition(":")[2])) as wire:
+        over_the_wire = replace(s3_settings, endpoint_url=f"http://127.0.0.1:{wire.port}")
+        slow = S3Store(over_the_wire, client=make_client(over_the_wire, attempts=1, read_timeout_s=1))
+        writer = LogWriter(slow, redis_client, layout)
+        writer.append([record("task", "1")])
+        wire.hang_at_log_put()
+        slow.put("images/a", b"a")
+        assert not wire.hangs
+        with pytest.raises(Unavailable):  # nothing is promised: the entries stay in the stream
+            writer.append([record("task", "2")])
+        assert wire.given_up == 1
+        wire.go_on()
+        until(lambda: len(list(log_keys(store, layout))) == 2)
+        key = writer.append([record("task", "2")])
+    keys = [info.key for info in log_keys(store, layout)]
+    assert key == keys[-1]
+    assert [[one.id for one in read_object(store, each)] for each in keys] == [["1"], ["2"], ["2"]]
 
 
 def test_the_bucket_lists_the_faults_that_requests_met(s3_url: str, store: S3Store) -> None:
