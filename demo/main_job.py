@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from demo import annotating, connecting, disturbing, exporting, measuring, predicting
+from demo import annotating, connecting, disturbing, exporting, measuring, predicting, unsaid
 from demo.world import World
 
 
@@ -23,6 +23,7 @@ def run(world: World) -> None:
     corrected = measuring.metrics(world)
     exporting.export_by_itself(world, corrected)
     exporting.exports(world, corrected)
+    unsaid.what_webhooks_never_say(world)
     disturbing.no_secrets(world)
     disturbing.within_cortx(world)
     connecting.disconnect(world)

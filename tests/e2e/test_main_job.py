@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MINUTES = 10
+MINUTES = 14  # a busy machine is no failing test
 
 
 def test_the_main_job_holds_from_end_to_end(tmp_path: Path) -> None:
@@ -29,6 +29,6 @@ def test_the_main_job_holds_from_end_to_end(tmp_path: Path) -> None:
     report = json.loads(report_path.read_text())
     assert report["ok"]
     assert all(step["ok"] for step in report["steps"])
-    assert len(report["steps"]) >= 20
+    assert len(report["steps"]) >= 36
     assert report["figures"]["submit_to_bucket_seconds_worst"] < 2
     assert report["figures"]["predictions_per_second"] > 0
