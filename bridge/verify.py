@@ -118,16 +118,12 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What one log object says: the records that can be read, and what is wrong with it."""
+    """What one log object says: the records that can be read, as every reader takes them (a line that is no record costs
+    itself only), and what is wrong with it."""
 
     records: list[Record]
     problems: list[Problem]
     newer: int = 0
-
-    @property
-    def foldable(self) -> list[Record]:
-        """What every reader makes of it: a line that is no record costs itself only."""
-        return self.records
 
 
 def read_log_object(info: ObjectInfo, key: LogKey, body: bytes) -> Content:

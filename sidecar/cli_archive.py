@@ -120,7 +120,7 @@ def dump(
     uid = recorded.find_uid(clients, project)
     state = State()
     trouble = 0
-    for key, record in record_lines.records(clients, uid, as_read=True):
+    for key, record in record_lines.records(clients, uid):
         if isinstance(record, str):
             trouble += 1
             click.echo(f"{key} {record}", err=True)

@@ -23,11 +23,9 @@ _SLACK = timedelta(days=1)
 
 
 def records(
-    clients: Clients, uid: str, *, since: datetime | None = None, as_read: bool = False
+    clients: Clients, uid: str, *, since: datetime | None = None
 ) -> Iterator[tuple[str, Record | str]]:
-    """(key of the object, record) for every record of the log in its order; for what cannot be read, why, in words.
-
-    `as_read`: without what is left of an object of which a part cannot be read, as every reader folds the log."""
+    """(key of the object, record) for every record of the log in its order; for what is damaged, how, in words."""
     layout = layout_of(clients, uid)
     after = ""
     if since is not None:
@@ -49,7 +47,7 @@ def records(
         content = read_log_object(info, key, body)
         for problem in content.problems:
             yield info.key, problem.words
-        for record in content.foldable if as_read else content.records:
+        for record in content.records:
             yield info.key, record
 
 

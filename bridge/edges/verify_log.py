@@ -66,7 +66,7 @@ class Log:
             found = read_log_object(info, key, body)
             report.problems += found.problems
             report.count("records", len(found.records))
-            for record in found.foldable:
+            for record in found.records:
                 self.state.add(record)
             if found.newer:
                 report.notes.append(f"{info.key}: {newer_words(found.newer)}")
