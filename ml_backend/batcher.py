@@ -43,7 +43,16 @@ class Ticket(Generic[Item, Answer]):
 
     def add(self, group: Hashable, item: Item) -> None:
         """Raises Busy when too many items wait already; what was added before stays in the queue."""
-        self._all.append(self._batcher.put(self, group, item))
+        self.add_together([(group, item)])
+
+    def add_together(self, items: Sequence[tuple[Hashable, Item]]) -> None:
+        """As `add`; no batch is made before all of them wait."""
+        now = self._batcher.clock()
+        several: list[_Waiting[Item, Answer]] = [
+            _Waiting(group=group, item=item, since=now) for group, item in items
+        ]
+        self._batcher.put(self, several)
+        self._all += several
 
     def answer(self, index: int) -> Answer:
         """Waits for the item added as number `index`. Raises what the model raised on it."""
@@ -86,7 +95,7 @@ class Batcher(Generic[Item, Answer]):
         self._room = room
         self._wait_s = wait_s
         self._observe = observe
-        self._clock = clock
+        self.clock = clock
         self._changed = threading.Condition()
         self._turns: deque[Ticket[Item, Answer]] = deque()
         self._waiting = 0
@@ -100,24 +109,22 @@ class Batcher(Generic[Item, Answer]):
     def ticket(self) -> Ticket[Item, Answer]:
         return Ticket(self)
 
-    def put(self, ticket: Ticket[Item, Answer], group: Hashable, item: Item) -> _Waiting[Item, Answer]:
+    def put(self, ticket: Ticket[Item, Answer], items: Sequence[_Waiting[Item, Answer]]) -> None:
         """Ticket's own way in."""
-        one: _Waiting[Item, Answer] = _Waiting(group=group, item=item, since=self._clock())
         with self._changed:
-            if self._waiting >= self._room:
+            if self._waiting + len(items) > self._room:
                 raise Busy(
                     f"{self._waiting} pictures wait for the model already",
                     hint="try again in a moment, or raise PREDICT_QUEUE",
                 )
             if not ticket.pending:
                 self._turns.append(ticket)
-            ticket.pending.append(one)
-            self._waiting += 1
+            ticket.pending.extend(items)
+            self._waiting += len(items)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
-        return one
 
     def forget(self, ticket: Ticket[Item, Answer]) -> None:
         """Ticket's own way out."""
@@ -161,7 +168,7 @@ class Batcher(Generic[Item, Answer]):
         return batch
 
     def _answer(self, batch: list[_Waiting[Item, Answer]]) -> None:
-        now = self._clock()
+        now = self.clock()
         for one in batch:
             one.queue_s = now - one.since
             self._observe(one.queue_s)

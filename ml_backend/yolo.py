@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     from ml_backend.engines.options import EngineOptions
     from ml_backend.engines.select import Selection
     from ml_backend.engines.torch_engine import TorchEngine
+    from ml_backend.timeline.penultimate import Penultimate
 
 log = logging.getLogger(__name__)
 _ROOM = 256  # pictures that wait for the model, of all requests
+_TOGETHER = (
+    2  # pictures that a request gives to the model at once: for two it needs hardly longer than for one
+)
 _GPU_WAIT_S = 0.002  # for a batch to fill: on a GPU a full one takes hardly longer than one picture
 
 
@@ -97,6 +101,8 @@ class YoloDetector:
         self._computing = threading.Lock()
         own = TorchEngine(yolo.model, self._device, two_outputs=self.task == "segment")
         self._others: dict[str, TorchEngine] = {}
+        self._readers: dict[str, Penultimate] = {}
+        self._reading = threading.Lock()
         self._own: Engine | None = own
         self._selection: Selection | None = None
         self._why, self._note = "asked", ""
@@ -167,18 +173,22 @@ class YoloDetector:
         self._timings.forgotten(self._version)
 
     def predict(self, images: Sequence[Image.Image], *, look: Look) -> list[Found]:
-        """One Found per image, in order. The model begins with the first while the others are being prepared.
+        """One Found per image, in order. The model begins with the first two while the others are being prepared.
 
         Raises Busy when too many pictures wait already."""
         device = look.device or self._device
         most = max(look.max_det or 0, 300) if self._network.end2end else 300
         ticket = self._batcher.ticket()
         prepared: list[np.ndarray] = []
+        waiting: list[tuple[Hashable, np.ndarray]] = []
         try:
             for image in images:
                 one = self._network.prepare(image, look.imgsz)
                 prepared.append(one)
-                ticket.add(_Group(device=device, shape=one.shape, most=most), one)
+                waiting.append((_Group(device=device, shape=one.shape, most=most), one))
+                if len(waiting) == _TOGETHER or len(prepared) == len(images):
+                    ticket.add_together(waiting)
+                    waiting = []
                 if self._selection is not None and device == self._device:
                     self._selection.saw(one)
             found = []
@@ -195,6 +205,25 @@ class YoloDetector:
         finally:
             ticket.leave()
         return found
+
+    def features(self, images: Sequence[Image.Image], *, imgsz: int | None, device: str | None) -> np.ndarray:
+        """float32 (images, features): what the last layer of a classification network reads. Computed by torch whatever
+        the engine, since classifiers that learn from them are shared between machines. Raises Corrupt."""
+        from ml_backend.timeline.penultimate import Penultimate
+
+        place = device or self._device
+        prepared = np.stack([self._network.prepare(image, imgsz) for image in images])
+        with self._reading:
+            if place not in self._readers:
+                self._readers[place] = Penultimate(self._checked_path(), place)
+            with self._computing:
+                return self._readers[place].of(prepared)
+
+    def _checked_path(self) -> Path:
+        """Raises Corrupt when the file is no longer the one that was loaded."""
+        if weights_of(self._path).digest != self._digest:
+            raise Corrupt(f"{self._path.name} has changed since it was loaded", hint="try again in a moment")
+        return self._path
 
     def _most(self, group: Hashable) -> int:
         assert isinstance(group, _Group)
@@ -226,11 +255,7 @@ class YoloDetector:
         from ml_backend.network import load_yolo
 
         if group.device not in self._others:
-            if weights_of(self._path).digest != self._digest:
-                raise Corrupt(
-                    f"{self._path.name} has changed since it was loaded", hint="try again in a moment"
-                )
-            yolo = load_yolo(self._path)
+            yolo = load_yolo(self._checked_path())
             self._others[group.device] = TorchEngine(
                 yolo.model, group.device, two_outputs=self.task == "segment"
             )

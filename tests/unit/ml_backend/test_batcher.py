@@ -56,6 +56,29 @@ def test_items_that_wait_go_together_and_are_answered_in_order() -> None:
     assert model.batches[1:] == [list("abcd"), list("ef")]
 
 
+def test_what_is_added_together_is_in_one_batch_though_the_model_waits_for_work() -> None:
+    model = Model()
+    batcher = a_batcher(model)
+    for _ in range(50):
+        ticket = batcher.ticket()
+        ticket.add_together([("group", "a"), ("group", "b")])
+        assert [ticket.answer(0), ticket.answer(1)] == ["A", "B"]
+    assert model.batches == [["a", "b"]] * 50
+
+
+def test_what_has_no_room_together_is_refused_together() -> None:
+    model = Model(open_gate=False)
+    batcher = a_batcher(model, room=3)
+    blocked(batcher, model)
+    ticket = batcher.ticket()
+    ticket.add_together([("group", "a"), ("group", "b")])
+    with pytest.raises(Busy):
+        ticket.add_together([("group", "c"), ("group", "d")])
+    assert batcher.waiting == 2
+    model.gate.set()
+    assert [ticket.answer(0), ticket.answer(1)] == ["A", "B"]
+
+
 def test_a_single_task_does_not_wait_for_a_hundred_queued_ones() -> None:
     model = Model(open_gate=False)
     batcher = a_batcher(model)
