@@ -17,6 +17,8 @@
     metrics/summary.json                                a summary for each model version; names the file above; put last
 {prefix}/models/engines/{sha256 of the weights}/{engine}/{name}
                                                         weights converted for a kind of machine; manifest.json last
+{prefix}/models/timelines/{project uid}/{16 hex of the control's name}-{16 hex of the weights}/{name}
+                                                        what a timeline learned: {sha256}.npz, and manifest.json last
 
 {prefix}/models/
     current.json                                        which published weights serve, for whoever reads this pointer
@@ -25,6 +27,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,6 +109,17 @@ class EngineKey:
 
     digest: str
     engine: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineKey:
+    """One file of what a project's timeline control learned on top of weights. `control`: the control's name; `weights`:
+    the SHA-256 of the weights."""
+
+    uid: str
+    control: str
+    weights: str
     name: str
 
 
@@ -274,6 +288,15 @@ def parse_engine_key(key: str, prefix: str = "") -> EngineKey | None:
     start = f"{prefix}/" if prefix else ""
     found = _ENGINE.fullmatch(key.removeprefix(start)) if key.startswith(start) else None
     return EngineKey(digest=found[1], engine=found[2], name=found[3]) if found else None
+
+
+def timeline_key(key: TimelineKey, prefix: str = "") -> str:
+    """Not below the project, since it is weights, and those are published in one place. Raises ValueError for no uid.
+
+    A control may have any name, so its hash stands in the key."""
+    project_id_of(key.uid)
+    control = hashlib.sha256(key.control.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{models_prefix(prefix)}timelines/{key.uid}/{control}-{key.weights[:16]}/{key.name}"
 
 
 def uid_of_key(key: str, prefix: str = "") -> str | None:

@@ -178,6 +178,21 @@ def _moment(value: str) -> str:
     return format_time(found)
 
 
+def version_asked(asked: str, possible: Sequence[str]) -> str:
+    """The model version that somebody means: a whole one, or its weights alone, as `model list` shows them.
+
+    A job compares whole versions. Raises SenderError that lists what there is."""
+    if asked in possible:
+        return asked
+    found = [one for one in possible if one.startswith(f"{asked}.t")]
+    if len(found) == 1:
+        return found[0]
+    listed = f"it lists {', '.join(found or possible)}" if possible else "it lists none"
+    if found:
+        raise SenderError(f"{asked!r} may be several model versions of the ML backend", hint=listed)
+    raise SenderError(f"the ML backend has no model version {asked!r}", hint=listed)
+
+
 def has_version(joined: object, version: str) -> bool:
     """Whether a task has a prediction of this version, from what Label Studio 1.23.2 tells of its versions: all of them
     joined by commas, taken apart at every comma, each part once, in any order. So a version that holds commas itself is

@@ -12,6 +12,7 @@ from typing import Any
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from bridge.edges.redis import ingest_client
 from bridge.edges.s3 import S3Store, make_client, open_store
 from bridge.errors import BridgeError, SettingsError, Unauthorized
 from bridge.settings import MIB, MlBackendSettings
@@ -35,11 +36,18 @@ from ml_backend.predict import Predictor
 from ml_backend.protocol import read_event, read_predict, read_setup
 from ml_backend.safety import web_rules
 from ml_backend.service import Backend, Limits
+from ml_backend.shared_versions import SharedVersionBook
+from ml_backend.timeline.classifiers import Classifiers
+from ml_backend.timeline.examples import Examples
+from ml_backend.timeline.features import FeatureBook
+from ml_backend.timeline.label_studio import AnnotatedTasks
+from ml_backend.timeline.timelines import Timelines
+from ml_backend.timeline.training import Trainer
 from ml_backend.versions import VersionBook
 from ml_backend.yolo_model import YoloModel
 
 log = logging.getLogger(__name__)
-NO_TRAINING = "training is not available yet: this backend only predicts"
+NO_TRAINING = 'nothing here learns: neither a <TimelineLabels model_trainable="true"> nor a MODEL_CLASS with a fit of its own'
 _SPARE_THREADS = 3  # of the web threads, for /health, /setup and webhooks
 _FETCHERS = 8
 
@@ -59,7 +67,7 @@ def create_app(
     if (settings.basic_auth_user is None) != (settings.basic_auth_pass is None):
         raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS: set both, or neither")
     metrics = Metrics(multiprocess_dir=multiprocess_dir)
-    versions = versions or VersionBook(Path(settings.cache_dir))
+    versions = versions or _versions(settings)
     model = _model(settings, models, images, versions, metrics)
     backend = Backend(
         model=model,
@@ -91,26 +99,68 @@ def _model(
     versions: VersionBook,
     metrics: Metrics,
 ) -> Model:
-    if settings.model_class is not None and models is None:
+    if settings.model_class is not None:
         return OwnModel(
             load=lambda: load_class(settings.model_class or ""),
+            yolo=lambda: _yolo(settings, models, images, versions, metrics),
             label_studio_url=settings.label_studio_url,
             api_key=settings.label_studio_api_key,
             folder=Path(settings.cache_dir) / "own_model",
         )
+    return _yolo(settings, models, images, versions, metrics)
+
+
+def _yolo(
+    settings: MlBackendSettings,
+    models: Models | None,
+    images: Images | None,
+    versions: VersionBook,
+    metrics: Metrics,
+) -> YoloModel:
+    if models is None and not settings.model:
+        raise SettingsError("MODEL is not set: a MODEL_CLASS that stands on Yolo needs its weights")
     at_hand = models or _models(settings, metrics)
+    images = images or _images(settings)
+    timelines = _timelines(settings, images)
     return YoloModel(
         models=at_hand,
         predictor=Predictor(
             open_detector=lambda weights: at_hand.detector(weights, wait_s=settings.predict_budget_s),
-            images=images or _images(settings),
+            images=images,
             fetchers=ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch"),
             open_tracker=_open_tracker,
+            book=timelines.book,
             timings=metrics,
         ),
         threshold=settings.model_score_threshold,
         versions=versions,
+        timelines=timelines,
     )
+
+
+def _timelines(settings: MlBackendSettings, images: Images) -> Timelines:
+    """Touches nothing yet: most projects have no timeline that learns."""
+    folder = Path(settings.cache_dir) / "timelines"
+    book = FeatureBook(folder / "features")
+    classifiers = Classifiers(
+        folder / "learned",
+        store=lambda: open_store(settings.s3, settings.s3.bucket),
+        prefix=settings.s3.bucket_prefix,
+    )
+    return Timelines(
+        classifiers=classifiers,
+        examples=Examples(folder),
+        trainer=Trainer(images=images, book=book, classifiers=classifiers),
+        tasks=AnnotatedTasks(settings.label_studio_url, settings.label_studio_api_key),
+        book=book,
+    )
+
+
+def _versions(settings: MlBackendSettings) -> VersionBook:
+    folder = Path(settings.cache_dir)
+    if settings.redis_url is None:
+        return VersionBook(folder)
+    return SharedVersionBook(folder, ingest_client(settings.redis_url))
 
 
 def _add_routes(app: Flask, backend: Backend, metrics: Metrics, settings: MlBackendSettings) -> None:
@@ -150,6 +200,12 @@ def _add_routes(app: Flask, backend: Backend, metrics: Metrics, settings: MlBack
         if training is not None:
             return jsonify({"status": "queued", "training": training})
         return _refusal(501, NO_TRAINING) if action == "START_TRAINING" else jsonify({"status": "ignored"})
+
+    @app.post("/job_status")
+    def job_status() -> Response:
+        # Label Studio 1.23.2 asks for jobs that START_TRAINING named as `job`, and we name none; 410 means "removed" to it.
+        _check_password(settings)
+        return _refusal(410, "there is no such job: /health shows what is being trained")
 
     @app.get("/metrics")
     def figures() -> Response:

@@ -30,11 +30,25 @@ _GMC = ("sparseOptFlow", "orb", "sift", "ecc", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How a `<TimelineLabels model_trainable="true">` learns. `sequence_size`: frames looked at together. Training ends
+    at `epochs`, or when the examples are told to `f1_threshold` or `accuracy_threshold`, 0…1."""
+
+    epochs: int = 1000
+    sequence_size: int = 16
+    hidden_size: int = 32
+    num_layers: int = 1
+    f1_threshold: float = 0.95
+    accuracy_threshold: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """What a control tag asks for; None: the settings' or the model's own.
 
     `threshold`, `conf`, `iou`, `point_threshold`: 0…1. `imgsz`: px. `point_size`: percent of the image's width.
-    `polygon_tolerance`: px of the displayed image. `tracking`: (name, value) of the tracker's options."""
+    `polygon_tolerance`: px of the displayed image. `tracking`: (name, value) of the tracker's options. `learning`: of a
+    control whose labels are learned from annotations."""
 
     threshold: float | None = None
     conf: float | None = None
@@ -54,6 +68,7 @@ class Asked:
     polygon_tolerance: float = 1.0
     tracker: str = "botsort"
     tracking: tuple[tuple[str, Any], ...] = ()
+    learning: Learning | None = None
 
     def level(self, default: float) -> float:
         """The score that a region needs: `model_score_threshold`, or `model_conf` where only that is given."""
@@ -62,19 +77,32 @@ class Asked:
         return self.threshold if self.conf is None else max(self.threshold, self.conf)
 
     def settled(self) -> list[Any]:
-        """Everything that decides what regions come out, as JSON; the device does not, and the weights count by themselves."""
+        """Everything that decides what regions come out, as JSON; the device does not, how to learn does only through what
+        is learned, and weights count by themselves."""
         return [
             [field.name, getattr(self, field.name)]
             for field in fields(self)
-            if field.name not in ("device", "model_version")
+            if field.name not in ("device", "model_version", "learning")
         ]
 
 
 def read_attributes(attributes: Mapping[str, str]) -> tuple[Asked, tuple[str, ...]]:
     """What is asked, and what could not be read. Raises nothing."""
-    found: dict[str, Any] = {}
     problems: list[str] = []
-    for attribute, (name, read, allowed) in _READERS.items():
+    found = _read(attributes, _READERS, problems)
+    found["tracking"] = _tracking(attributes, found.get("tracker", Asked.tracker), problems)
+    if found.pop("trainable", False):
+        found["learning"] = Learning(**_read(attributes, _OF_LEARNING, problems))
+    return Asked(**found), tuple(problems)
+
+
+def _read(
+    attributes: Mapping[str, str],
+    readers: Mapping[str, tuple[str, Callable[[str], Any], str]],
+    problems: list[str],
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for attribute, (name, read, allowed) in readers.items():
         raw = attributes.get(attribute, "").strip()
         if not raw or (attribute == "score_threshold" and "threshold" in found):
             continue
@@ -83,10 +111,7 @@ def read_attributes(attributes: Mapping[str, str]) -> tuple[Asked, tuple[str, ..
             problems.append(f"{attribute}={raw!r} is left out: it must be {allowed}")
         else:
             found[name] = value
-    found["tracking"] = _tracking(attributes, found.get("tracker", Asked.tracker), problems)
-    if _flag(attributes.get("model_trainable", "").strip() or "false"):
-        problems.append("model_trainable is left out: the classifier is used as it is, nothing is trained")
-    return Asked(**found), tuple(problems)
+    return found
 
 
 def is_true(raw: str | None) -> bool:
@@ -193,5 +218,14 @@ _READERS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "model_point_threshold": ("point_threshold", _between(0, 1), _FRACTION),
     "model_polygon_tolerance": ("polygon_tolerance", _between(0, 1000), "pixels, from 0 to 1000"),
     "model_tracker": ("tracker", _tracker, " or ".join(TRACKERS)),
+    "model_trainable": ("trainable", _flag, _YES_NO),
 }
-READ_ATTRIBUTES = frozenset(_READERS)
+_OF_LEARNING: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "model_classifier_epochs": ("epochs", _whole(1, 100_000), "a whole number from 1 to 100000"),
+    "model_classifier_sequence_size": ("sequence_size", _whole(2, 4096), "frames, from 2 to 4096"),
+    "model_classifier_hidden_size": ("hidden_size", _whole(1, 1024), "a whole number from 1 to 1024"),
+    "model_classifier_num_layers": ("num_layers", _whole(1, 8), "a whole number from 1 to 8"),
+    "model_classifier_f1_threshold": ("f1_threshold", _between(0, 1), _FRACTION),
+    "model_classifier_accuracy_threshold": ("accuracy_threshold", _between(0, 1), _FRACTION),
+}
+READ_ATTRIBUTES = frozenset(_READERS) | frozenset(_OF_LEARNING)

@@ -17,7 +17,7 @@ from ml_backend.controls import CONTROLS
 from ml_backend.controls.keypoint_labels import match_parent
 from ml_backend.detectors import Detector, Found, Look
 from ml_backend.labels import LabelMap, chosen_classes
-from ml_backend.plan import Planned
+from ml_backend.plan import Planned, learns
 from ml_backend.weights import Weights
 
 _MAX_DET = 300  # ultralytics' own
@@ -73,6 +73,8 @@ def fit(item: Planned, detector: Detector) -> tuple[Ready | None, tuple[str, ...
     if device is not None and device not in detector.devices:
         problem = f"{where} stays empty: there is no {device} here; model_device may be {', '.join(detector.devices)}"
         return None, (problem,)
+    if learns(item):  # its labels are its own; what is missing is said by the plan
+        return (Ready(item=item, labels=LabelMap(), classes=None) if item.learned is not None else None), ()
     classes, unknown = chosen_classes(control.asked.classes, detector.class_names)
     problems = [f"{where}: model_classes: the model has no class {name!r}" for name in unknown]
     names = detector.class_names if classes is None else classes

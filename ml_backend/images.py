@@ -91,7 +91,7 @@ class ImageLoader:
         self._rules = rules or WebRules()
         self._http = http or httpx.Client(follow_redirects=False, transport=GuardedTransport(self._rules))
         self._clock = clock
-        self._token = _Token(api_key, label_studio_url, self._http, clock)
+        self._token = Token(api_key, label_studio_url, self._http, clock)
         self._stores: dict[str, ObjectStore] = {}
         self._stores_lock = threading.Lock()
 
@@ -298,7 +298,7 @@ def _unless_still(kept: Kept | None) -> dict[str, str]:
     return {"If-None-Match" if kind == "etag" else "If-Modified-Since": value}
 
 
-class _Token:
+class Token:
     """Label Studio's token as a header. A personal access token (a JWT) is exchanged for one that lives minutes."""
 
     def __init__(self, api_key: str | None, url: str, http: httpx.Client, clock: Callable[[], float]) -> None:

@@ -22,6 +22,7 @@ from bridge.errors import NotFound, Refused
 
 Contract = Literal["1.x", "2.x", "plain"]
 _BASE = "LabelStudioMLBase"
+_INSTALL = ": `pip install --no-deps -r requirements/label-studio-ml.txt`, or the 2.x line that your class is written for"
 _OURS = ("context", "model_version", "prelabel")  # of a request's params: not for the model as they are
 
 
@@ -34,6 +35,8 @@ def load_class(name: str) -> type:
         hint = "start from the folder it is in, or add that to PYTHONPATH"
         if error.name and not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             hint = f"it imports {error.name!r}, which is not installed here"
+            if error.name.partition(".")[0] == "label_studio_ml":
+                hint += _INSTALL
         raise NotFound(f"MODEL_CLASS={name}: {error}", hint=hint) from error
     except Exception as error:
         raise Refused(f"MODEL_CLASS={name}: importing it failed: {type(error).__name__}: {error}") from error
@@ -131,10 +134,14 @@ def told_version(model: Any) -> str | None:
 
 def made_version(cls: type, label_config: str, training: str = "") -> str:
     """For a model that tells none: its class, code, training and labeling config."""
+    return f"{code_version(cls, training)}.m{hashlib.sha256(label_config.encode()).hexdigest()[:8]}"
+
+
+def code_version(cls: type, training: str = "") -> str:
+    """A class, the code of its module, and what it learnt last."""
     source = inspect.getsourcefile(cls) if cls.__module__ in sys.modules else None
     code = Path(source).read_bytes() if source and Path(source).is_file() else cls.__qualname__.encode()
-    parts = [cls.__name__, hashlib.sha256(code).hexdigest()[:8], *([training] if training else [])]
-    return ".".join([*parts, f"m{hashlib.sha256(label_config.encode()).hexdigest()[:8]}"])
+    return ".".join([cls.__name__, hashlib.sha256(code).hexdigest()[:8], *([training] if training else [])])
 
 
 def _predictions(item: Any) -> tuple[dict[str, Any], ...]:

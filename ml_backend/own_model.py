@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,14 +24,19 @@ from ml_backend import own_contract
 from ml_backend.model import Answer, Offer
 from ml_backend.own_contract import load_class
 from ml_backend.own_training import Trainings
+from ml_backend.own_yolo import Asking, is_plain_yolo, stands_on_yolo
 from ml_backend.predict import TaskResult
 from ml_backend.problems import TaskProblem
 from ml_backend.protocol import PredictRequest, SetupRequest
+from ml_backend.yolo_model import YoloModel
 
 __all__ = ["OwnModel", "load_class"]
 log = logging.getLogger(__name__)
 _CHUNK = 16  # tasks given to predict() at once: what is done when time is over is kept
 _KEPT = 32  # models in memory, one a project and labeling config
+_YOLO_ENDS_S = (
+    10.0  # our model ends what it has begun when time is over, and a class that stands on it has its turn
+)
 EVENTS = (
     "START_TRAINING",
     "ANNOTATION_CREATED",
@@ -43,7 +49,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class _Made:
-    """A model of one project and config. `version`: where it tells none of its own."""
+    """A model of one project and config. `version`: where it tells none of its own; of a class that stands on our model, what
+    it adds to that one's."""
 
     model: Any
     version: str
@@ -52,18 +59,22 @@ class _Made:
 class OwnModel:
     """Safe to use from several threads. The class is asked by one thread at a time, unless it says `thread_safe = True`.
 
-    `load` gives the class, or raises BridgeError. `folder`: for what fit() leaves."""
+    `load` gives the class, or raises BridgeError. `folder`: for what fit() leaves. `yolo` makes our own model, for a class
+    that stands on it (own_yolo.py)."""
 
     def __init__(
         self,
         *,
         load: Callable[[], type],
         folder: Path,
+        yolo: Callable[[], YoloModel] | None = None,
         label_studio_url: str = "",
         api_key: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
+        self._make_yolo = yolo
+        self._yolo: YoloModel | None = None
         self._label_studio_url = label_studio_url
         self._api_key = api_key
         self._clock = clock
@@ -78,7 +89,7 @@ class OwnModel:
     def start(self) -> None:
         with self._memory:
             if self._class is None:
-                self._class = _begin(self._load, name="model-class")
+                self._class = _begin(self._load_class, name="model-class")
 
     def status(self) -> dict[str, Any]:
         loading = self._class
@@ -89,19 +100,30 @@ class OwnModel:
             return {"state": "failed", "reason": str(error)}
         cls = loading.result()
         shown = {"state": "ready", "name": cls.__qualname__, "contract": own_contract.contract_of(cls)}
+        if self._yolo is not None:
+            shown = {"class": cls.__qualname__, "contract": shown["contract"]} | self._yolo.status()
         return shown | self._trainings.status()
 
     def setup(self, request: SetupRequest, *, wait_s: float) -> Offer:
         """Raises Unavailable when the model is not made within `wait_s`; it goes on being made."""
         if request.access_token:
             self._access_token = request.access_token
-        made = self._model(request.project, request.label_config, self._clock() + wait_s)
+        deadline = self._clock() + wait_s
+        made = self._model(request.project, request.label_config, deadline)
         if request.extra_params is not None:
             self._tell_extra_params(made.model, request)
+        if self._yolo is not None:
+            return self._tagged(self._yolo, made).setup(request, wait_s=max(0.0, deadline - self._clock()))
         return Offer(model_version=self._version(made))
 
     def predict(self, request: PredictRequest, *, deadline: float) -> Answer:
         made = self._model(request.project, request.label_config, deadline)
+        if self._yolo is not None:
+            asking = Asking(self._tagged(self._yolo, made), request, deadline=deadline)
+            # All at once: it makes its own batches, fetches pictures ahead, and keeps the time.
+            return asking.answer(
+                self._chunk(made.model, request.tasks, request.params, deadline + _YOLO_ENDS_S, asking)
+            )
         version = self._version(made)
         if request.wanted_version not in ("", version):
             raise SenderError(
@@ -118,17 +140,21 @@ class OwnModel:
     def versions(self, configs: Sequence[tuple[str, str]]) -> list[str]:
         with self._memory:
             done = [made for made in self._made.values() if made.done() and made.exception() is None]
+        if self._yolo is not None:
+            # Of all instances the newest: they differ in their config, not in the class.
+            yolo = self._tagged(self._yolo, done[-1].result()) if done else None
+            return yolo.versions(configs) if yolo is not None else []
         return list(dict.fromkeys(self._version(made.result()) for made in reversed(done)))
 
     def published(self) -> list[str]:
-        return []
+        return self._yolo.published() if self._yolo is not None else []
 
     def learn(self, action: str, event: Mapping[str, Any]) -> str | None:
         """Raises Unavailable when too many trainings wait already."""
-        if action not in EVENTS:
-            return None
         cls = self._loaded(0.0)
         if not own_contract.learns(cls):
+            return self._yolo.learn(action, event) if self._yolo is not None else None
+        if action not in EVENTS:
             return None
         project = event.get("project")
         fields = project if isinstance(project, Mapping) else {}
@@ -144,9 +170,16 @@ class OwnModel:
         )
 
     def _chunk(
-        self, model: Any, tasks: Sequence[Any], params: Mapping[str, Any], deadline: float
+        self,
+        model: Any,
+        tasks: Sequence[Any],
+        params: Mapping[str, Any],
+        deadline: float,
+        asking: Asking | None = None,
     ) -> list[TaskResult]:
-        """All together; when that fails, one by one, so that only the task at fault is lost."""
+        """All together; when that fails, one by one, so that only the task at fault is lost.
+
+        Raises BridgeError where our own model below the class could not answer."""
         left = deadline - self._clock()
         if left <= 0:
             return [_late(task) for task in tasks]
@@ -154,20 +187,32 @@ class OwnModel:
             tasks
         )  # a model that writes into its tasks shall not see that when it is asked again
         try:
-            answered = self._asked(model, asked, params, left)
-            return [_result(task, predictions) for task, predictions in zip(tasks, answered, strict=True)]
+            answered = self._asked(model, asked, params, left, asking)
+            join = _result if asking is None else asking.result
+            return [join(task, predictions) for task, predictions in zip(tasks, answered, strict=True)]
         except _NotInTime:
             return [_late(task) for task in tasks]
         except Exception as error:
+            if asking is not None:
+                asking.check()
             if len(tasks) > 1:
-                return [result for task in tasks for result in self._chunk(model, [task], params, deadline)]
+                return [
+                    result
+                    for task in tasks
+                    for result in self._chunk(model, [task], params, deadline, asking)
+                ]
             log.warning("predict() failed on a task: %r", error, exc_info=not isinstance(error, ValueError))
             told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             problem = TaskProblem("model", f"the model failed on this task: {told}")
             return [TaskResult(task_id=_id(tasks[0]), problem=problem)]
 
     def _asked(
-        self, model: Any, tasks: Sequence[Any], params: Mapping[str, Any], wait_s: float
+        self,
+        model: Any,
+        tasks: Sequence[Any],
+        params: Mapping[str, Any],
+        wait_s: float,
+        asking: Asking | None,
     ) -> list[tuple[dict[str, Any], ...]]:
         """On a thread of its own: one that hangs keeps its turn, and costs nobody more than the time they have.
 
@@ -178,12 +223,20 @@ class OwnModel:
 
         def work() -> list[tuple[dict[str, Any], ...]]:
             try:
-                return own_contract.read_answer(own_contract.ask(model, tasks, params), len(tasks))
+                with asking.here() if asking is not None else nullcontext():
+                    return own_contract.read_answer(own_contract.ask(model, tasks, params), len(tasks))
             finally:
                 if alone:
                     self._turn.release()
 
         return _wait(_begin(work, name="own-predict"), wait_s)
+
+    def _load_class(self) -> type:
+        cls = self._load()
+        if stands_on_yolo(cls) and self._make_yolo is not None:
+            self._yolo = self._make_yolo()
+            self._yolo.start()
+        return cls
 
     def _loaded(self, wait_s: float) -> type:
         """Raises Unavailable."""
@@ -228,8 +281,14 @@ class OwnModel:
             hostname=self._label_studio_url,
             access_token=self._api_key or self._access_token,
         )
-        made = own_contract.made_version(cls, label_config, training)
-        return _Made(model=model, version=made)
+        if stands_on_yolo(cls):
+            tag = "" if is_plain_yolo(cls) else own_contract.code_version(cls, training)
+            return _Made(model=model, version=tag)
+        return _Made(model=model, version=own_contract.made_version(cls, label_config, training))
+
+    def _tagged(self, yolo: YoloModel, made: _Made) -> YoloModel:
+        """Versions are those of our model, and what the class says of its own, or its code."""
+        return yolo.tagged(self._version(made))
 
     def _version(self, made: _Made) -> str:
         """What the model says now: fit() and setup() of 2.x may have set another one meanwhile."""

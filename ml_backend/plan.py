@@ -12,6 +12,8 @@ from ml_backend.config import ControlTag, parse_config
 from ml_backend.controls import CONTROLS
 from ml_backend.controls.base import ControlType
 from ml_backend.controls.keypoint_labels import KEYPOINT_LABELS, parent_of
+from ml_backend.controls.timeline_labels import TIMELINE_LABELS
+from ml_backend.timeline.classifier import Classifier
 from ml_backend.weights import Weights
 
 _FORMAT = 2  # raised when the same weights and config give other regions because our code changed
@@ -19,13 +21,19 @@ _FORMAT = 2  # raised when the same weights and config give other regions becaus
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """One control that a model may fill. `parent`: the control that holds the rectangles round its key points."""
+    """One control that a model may fill. `parent`: the control that holds the rectangles round its key points. `learned`: of
+    one that learns its labels (`control.asked.learning`), what it has learned so far."""
 
     control: ControlTag
     kind: ControlType
     weights: Weights
     threshold: float
     parent: ControlTag | None = None
+    learned: Classifier | None = None
+
+
+Learned = Callable[[ControlTag, Weights], tuple[Classifier | None, str]]
+"""What a control has learned on top of weights, or why that is nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +52,10 @@ def make_plan(
     threshold: float,
     named: Callable[[str], Weights],
     of_version: Callable[[str], Weights] | None = None,
+    learned: Learned | None = None,
 ) -> Plan:
     """Loads no model. `named` gives the weights of a `model_path`, `of_version` those of a `model_version`; both raise
-    BridgeError. Raises SenderError when the config is no XML.
+    BridgeError. `learned`: see Learned. Raises SenderError when the config is no XML.
 
     What keeps a control from being used is in `problems`."""
     planned: list[Planned] = []
@@ -78,6 +87,13 @@ def make_plan(
         except BridgeError as error:
             problems.append(f"{control.where}: {error}")
             continue
+        classifier: Classifier | None = None
+        if control.asked.learning is not None:
+            if kind is not TIMELINE_LABELS:
+                problems.append(f"{control.where}: model_trainable is left out: only <TimelineLabels> learns")
+            elif learned is not None:
+                classifier, problem = learned(control, weights)
+                problems += [problem] if problem else []
         planned.append(
             Planned(
                 control=control,
@@ -85,6 +101,7 @@ def make_plan(
                 weights=weights,
                 threshold=_level(control, kind, threshold),
                 parent=parents.get(control),
+                learned=classifier,
             )
         )
     if not planned:
@@ -132,6 +149,7 @@ def version_of(planned: Sequence[Planned], *, default: Weights, threshold: float
                 *(item.control.asked.settled(), item.threshold, item.weights.digest),
                 [astuple(label) for label in item.control.labels],
                 [item.parent.name, [astuple(label) for label in item.parent.labels]] if item.parent else None,
+                *([["learned", item.learned and item.learned.digest]] if learns(item) else []),
             ]
             for item in planned
         ],
@@ -139,6 +157,11 @@ def version_of(planned: Sequence[Planned], *, default: Weights, threshold: float
     names = "+".join(weights.name[:40] for weights in used)
     digests = used[0].digest if len(used) == 1 else _digest([weights.digest for weights in used])
     return f"{names}.{digests[:8]}.t{','.join(f'{level:g}' for level in levels)}.m{_digest(mapping)[:8]}"
+
+
+def learns(item: Planned) -> bool:
+    """Whether its labels are learned from annotations, whatever it has learned so far."""
+    return item.control.asked.learning is not None and item.kind is TIMELINE_LABELS
 
 
 def _digest(value: object) -> str:

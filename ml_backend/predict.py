@@ -21,6 +21,7 @@ from ml_backend.fit import Pass, Ready, fit, passes_of
 from ml_backend.images import Images
 from ml_backend.plan import Plan
 from ml_backend.problems import TaskProblem
+from ml_backend.timeline.features import FeatureBook
 from ml_backend.timings import NoTimings, TaskTiming, Timing, Timings, task_timing
 from ml_backend.videos import VideoWatcher
 from ml_backend.weights import Weights
@@ -87,6 +88,7 @@ class Predictor:
         images: Images,
         fetchers: Executor,
         open_tracker: OpenTracker,
+        book: FeatureBook | None = None,
         timings: Timings | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
@@ -99,7 +101,9 @@ class Predictor:
         self._clock = clock
         self._pause = pause
         self._new_id = new_id
-        self._videos = VideoWatcher(images=images, open_tracker=open_tracker, clock=clock, new_id=new_id)
+        self._videos = VideoWatcher(
+            images=images, open_tracker=open_tracker, clock=clock, new_id=new_id, book=book
+        )
 
     def predict(
         self, tasks: Sequence[Any], plan: Plan, *, deadline: float

@@ -90,10 +90,13 @@ class Backend:
 
     def versions(self, project: str = "") -> dict[str, Any]:
         """Those given to Label Studio, newest first, then those that could be asked for besides; of all projects or one.
-        Beside them the weights published in the bucket, which all backends of the bucket know."""
+        Beside them the weights published in the bucket, which all backends of the bucket know; and of one project
+        `possible`: those that can be asked for with the labeling config that it had last."""
         given = self._versions.given(project)
         possible = self._model.versions(self._versions.configs(project)[:_LISTED])
         answer = {"versions": list(dict.fromkeys([*given, *possible]))[:_LISTED]}
+        if project:
+            answer["possible"] = possible[:_LISTED]
         published = self._model.published()[:_LISTED]
         return answer | ({"published": published} if published else {})
 

@@ -85,7 +85,7 @@ class VersionBook:
 
     def want(self, project: str, version: str | None) -> None:
         """The version a project's `extra_params` name; None: the one that serves."""
-        if self.wanted(project) == version:
+        if VersionBook.wanted(self, project) == version:
             return
 
         def write(db: sqlite3.Connection) -> None:

@@ -1,4 +1,7 @@
-"""Watching the video of a task: its frames go through each pass in batches, and to the controls in order."""
+"""Watching the video of a task: its frames go through each pass in batches, and to the controls in order.
+
+Controls that learn their labels go another way: what the model says of a video's frames is kept for them (timeline/features.py).
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,20 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from bridge.errors import SenderError
 from ml_backend.config import Source, framerate_of, media_reference
 from ml_backend.controls.base import Following, OpenTracker, Region, Target
+from ml_backend.controls.timeline_labels import learned_regions
 from ml_backend.detectors import Detector, Found
 from ml_backend.fit import Pass, Ready
 from ml_backend.images import Images
 from ml_backend.problems import TaskProblem
 from ml_backend.references import shown
+from ml_backend.timeline.features import FeatureBook, Looking
+from ml_backend.timeline.stretches import predicted_stretches
 from ml_backend.video import Frame, Video
 from ml_backend.weights import Weights
 
@@ -24,7 +31,7 @@ _BATCH = 16  # frames in memory at once
 
 
 class VideoWatcher:
-    """`open_tracker` begins the tracker of one control for one video."""
+    """`open_tracker` begins the tracker of one control for one video. `book`: for controls that learn."""
 
     def __init__(
         self,
@@ -33,7 +40,9 @@ class VideoWatcher:
         open_tracker: OpenTracker,
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        book: FeatureBook | None = None,
     ) -> None:
+        self._book = book
         self._images = images
         self._open_tracker = open_tracker
         self._clock = clock
@@ -56,20 +65,40 @@ class VideoWatcher:
             framerate = framerate_of(source, data)
         except SenderError as error:
             raise TaskProblem("data", str(error)) from error
-        with (
-            self._images.video(reference, task_id=task_id if isinstance(task_id, int) else None) as path,
-            closing(Video(path, framerate=framerate, what=shown(reference))) as video,
-        ):
+
+        def check(frame: int) -> None:
+            if self._clock() >= deadline:
+                raise TaskProblem(
+                    "late",
+                    f"{shown(reference)}: no time was left at frame {frame}",
+                    hint="shorten the video, lower the config's framerate, or use a smaller model",
+                    passing=True,
+                )
+
+        followed = [(ready, way) for ready, way in controls if ready.item.learned is None]
+        learned = [ready for ready, _ in controls if ready.item.learned is not None]
+        with self._images.video(reference, task_id=task_id if isinstance(task_id, int) else None) as path:
+            regions = (
+                self._followed(path, framerate, reference, followed, detectors, check) if followed else []
+            )
+            for ready in learned:
+                regions += self._learned(path, framerate, reference, ready, detectors, check)
+            return regions
+
+    def _followed(
+        self,
+        path: Path,
+        framerate: float,
+        reference: str,
+        controls: Sequence[tuple[Ready, Pass]],
+        detectors: Mapping[Weights, Detector],
+        check: Callable[[int], None],
+    ) -> list[Region]:
+        with closing(Video(path, framerate=framerate, what=shown(reference))) as video:
             following: list[Following] = []
             frames = video.read()
             while batch := list(islice(frames, _BATCH)):
-                if self._clock() >= deadline:
-                    raise TaskProblem(
-                        "late",
-                        f"{shown(reference)}: no time was left at frame {batch[0].number}",
-                        hint="shorten the video, lower the config's framerate, or use a smaller model",
-                        passing=True,
-                    )
+                check(batch[0].number)
                 following = following or [self._begin(ready, batch[0]) for ready, _ in controls]
                 self._see(batch, controls, following, detectors)
             return [
@@ -78,18 +107,57 @@ class VideoWatcher:
                 for region in one.regions(frames=video.frames, duration_s=video.duration_s)
             ]
 
-    def _begin(self, ready: Ready, first: Frame) -> Following:
-        kind = ready.item.kind
-        assert kind.follow is not None
-        target = Target(
+    def _learned(
+        self,
+        path: Path,
+        framerate: float,
+        reference: str,
+        ready: Ready,
+        detectors: Mapping[Weights, Detector],
+        check: Callable[[int], None],
+    ) -> list[Region]:
+        """Of a control that learns its labels: what its classifier says of the video's features."""
+        from ml_backend.timeline.network import probabilities
+
+        item, classifier = ready.item, ready.item.learned
+        assert classifier is not None
+        assert self._book is not None
+        seen = self._book.of(
+            path,
+            framerate=framerate,
+            what=shown(reference),
+            weights=item.weights.digest,
+            model=cast(Looking, detectors[item.weights]),
+            imgsz=classifier.imgsz,
+            device=item.control.asked.device,
+            check=check,
+        )
+        try:
+            said = probabilities(classifier, seen.values)
+        except (RuntimeError, KeyError, ValueError) as error:
+            log.exception("a learned timeline cannot be computed")
+            raise TaskProblem(
+                "model", f"{item.control.where}: what was learned cannot be used: {error}", hint="train again"
+            ) from error
+        stretches = predicted_stretches(
+            said, classifier.labels, seen.steps, seen.frames, threshold=item.threshold
+        )
+        return learned_regions(stretches, self._target(ready, seen.size))
+
+    def _target(self, ready: Ready, size: tuple[int, int]) -> Target:
+        return Target(
             control=ready.item.control,
             labels=ready.labels,
             threshold=ready.item.threshold,
-            seen=first.image.size,
-            shown=first.image.size,
+            seen=size,
+            shown=size,
             new_id=self._new_id,
         )
-        return kind.follow(target, self._open_tracker)
+
+    def _begin(self, ready: Ready, first: Frame) -> Following:
+        kind = ready.item.kind
+        assert kind.follow is not None
+        return kind.follow(self._target(ready, first.image.size), self._open_tracker)
 
     def _see(
         self,

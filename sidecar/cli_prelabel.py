@@ -38,7 +38,7 @@ def prelabel() -> None:
     help=f"Which tasks: {FILTER_WORDS}; given several times, all must hold. Without it: unlabeled.",
 )
 @click.option("--view", type=int, help="Those of this tab of the data manager (the number in its address).")
-@click.option("--model", default="", help="This model version, of those that the backend lists at /versions.")
+@click.option("--model", default="", help="This model version, or the weights of one: `model list`.")
 @click.option(
     "--replace", is_flag=True, help="Delete our older predictions of a task once the new one is there."
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
 from bridge import prelabel as rules
 from bridge.edges import prelabel as registry
 from bridge.edges.prelabel import Ledger
 from bridge.errors import SenderError, Unavailable
-from bridge.keys import Layout
+from bridge.keys import Layout, project_id_of
 from bridge.prelabel import Order, View, uid_of_prelabel
 from bridge.records import format_time
 from sidecar import exports
@@ -37,7 +38,7 @@ def ask(
     wanted = tuple(filters) or (() if view is not None else (DEFAULT_FILTER,))
     rules.selection_of(wanted)
     uid = exports.uid_of(clients, given)
-    _check_backend(clients, uid, model)
+    model = _model_asked(clients, uid, model)
     now = datetime.now(UTC)
     order = Order(
         id=rules.new_id(uid, now),
@@ -54,27 +55,23 @@ def ask(
     return look(clients, order.id)
 
 
-def _check_backend(clients: Clients, uid: str, model: str) -> None:
-    """Say at once what the worker would say later: no address, or no such version."""
+def _model_asked(clients: Clients, uid: str, model: str) -> str:
+    """The whole version that is meant. Says at once what the worker would say later: no address, or no such version."""
     settings = clients.settings
     if settings.ml_backend_url is None:
         raise SenderError("there is no ML backend to ask", hint="set ML_BACKEND_URL, for the workers too")
     if not model:
-        return
+        return ""
     from bridge.edges.ml_backend import MlBackend  # httpx: the other commands need not wait for it
 
     backend = MlBackend(
         settings.ml_backend_url, user=settings.basic_auth_user, password=settings.basic_auth_pass
     )
-    try:
-        known = backend.versions(uid)
-    finally:
-        backend.close()
-    if model not in known:
-        raise SenderError(
-            f"the ML backend has no model version {model!r}",
-            hint=f"it lists {', '.join(known)}" if known else "it lists none",
-        )
+    project = clients.label_studio.project(project_id_of(uid))
+    with closing(backend):
+        # Versions are those of a labeling config: it is told the one of now, which may never have been used yet.
+        backend.setup(project=uid, label_config=str(project.get("label_config") or ""))
+        return rules.version_asked(model, backend.possible(uid))
 
 
 def look(clients: Clients, id: str) -> View:

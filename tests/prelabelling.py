@@ -152,6 +152,7 @@ class Backend:
         self.asked: list[list[int]] = []
         self.params: list[dict[str, Any]] = []
         self.listed: list[str] = ["shapes.t0.3,0.5.m1"]
+        self.possible: list[str] | None = None
         self.item: Callable[[dict[str, Any]], Any] = lambda task: {
             "result": [region()],
             "score": 0.5,
@@ -168,7 +169,8 @@ class Backend:
         if path == "/setup":
             return 200, {"model_version": self.version}
         if path == f"/versions?project={UID}":
-            return 200, {"versions": self.listed}
+            beside = {} if self.possible is None else {"possible": self.possible}
+            return 200, {"versions": self.listed} | beside
         assert path == "/predict"
         ids = [task["id"] for task in body["tasks"]]
         self.asked.append(ids)

@@ -149,16 +149,8 @@ def _begin(here: context.Context, ledger: Ledger, order: Order, tasks: Tasks) ->
     label_config = str(project.get("label_config") or "")
     with closing(_backend(here)) as backend:
         version = backend.setup(project=order.uid, label_config=label_config)
-        if (
-            order.model
-            and order.model != version
-            and order.model not in (known := backend.versions(order.uid))
-        ):
-            raise SenderError(
-                f"the ML backend has no model version {order.model!r}",
-                hint=f"it lists {', '.join(known) or version}",
-            )
-    version = order.model or version
+        if order.model and order.model != version:
+            version = rules.version_asked(order.model, backend.possible(order.uid) or [version])
     if not ledger.is_running:
         return  # stopped meanwhile
     ledger.put(model_version=version, label_config=label_config)
@@ -196,6 +188,9 @@ def _predict(here: context.Context, ledger: Ledger, ids: Sequence[int]) -> bool:
     there = {task["id"] for task in found}
     ledger.fail({id: GONE for id in left if id not in there})
     label_config = ledger.get("label_config")
+    asked = (
+        ledger.get("model_version") if order.model else ""
+    )  # the whole version, where its weights alone were named
     say = _reporter(here, ledger)
 
     def after_batch() -> bool:
@@ -206,11 +201,11 @@ def _predict(here: context.Context, ledger: Ledger, ids: Sequence[int]) -> bool:
     with closing(_backend(here)) as backend:
         work = Predictions(
             ask=lambda batch: backend.predict(
-                batch, project=order.uid, label_config=label_config, model=order.model, by=order.id
+                batch, project=order.uid, label_config=label_config, model=asked, by=order.id
             ),
             keep=ledger,
             version=ledger.get("model_version"),
-            asked=order.model,
+            asked=asked,
             pace=ledger.pace(),
             after_batch=after_batch,
             say=ledger.say,

@@ -64,12 +64,20 @@ class MlBackend:
 
     def versions(self, project: str) -> list[str]:
         """Those it lists, for this project where it tells them apart; [] where it knows no such question."""
+        return self._listed(project, "versions")
+
+    def possible(self, project: str) -> list[str]:
+        """Those that can be asked for with the labeling config it was told last; where it does not tell them apart, all."""
+        return self._listed(project, "possible", "versions")
+
+    def _listed(self, project: str, *names: str) -> list[str]:
         try:
             found = self._call("GET", f"/versions?project={quote(project)}", None, timeout_s=SETUP_TIMEOUT_S)
         except (Cut, Refused):
             return []
-        listed = found.get("versions") if isinstance(found, dict) else None
-        return [str(one) for one in listed] if isinstance(listed, list) else []
+        fields = found if isinstance(found, dict) else {}
+        listed: list[Any] = next((fields[name] for name in names if isinstance(fields.get(name), list)), [])
+        return [str(one) for one in listed]
 
     def predict(
         self, tasks: Sequence[dict[str, Any]], *, project: str, label_config: str, model: str, by: str

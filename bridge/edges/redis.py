@@ -169,6 +169,7 @@ def media_failed(uid: str) -> str:
     return f"{_ROOT}media-failed:{uid}"
 
 
+MODEL_WANTED = f"{_ROOT}model-wanted"  # hash: project uid -> the model version that its extra_params name
 COUNTERS = f"{_ROOT}counters"  # hash: counters that workers add to and the sidecar's /metrics shows
 
 EXPORTS = f"{_ROOT}exports"  # hash: export id -> what was asked for, as JSON, until it is done

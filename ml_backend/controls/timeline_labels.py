@@ -1,10 +1,12 @@
 """`<TimelineLabels>`: the stretches of a video whose frames a classification model sees as a class. Pure.
 
-Frames are Label Studio's: from 1, in the config's frame rate. The classifier is used as it is; nothing is trained.
+Frames are Label Studio's: from 1, in the config's frame rate. With `model_trainable="true"` the labels are not classes of the
+model but learned from annotations (ml_backend/timeline): `learned_regions` is then what is made of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from ml_backend.controls.base import ControlType, OpenTracker, Region, Target, a
 from ml_backend.controls.choices import best_labels
 from ml_backend.detectors import Found
 from ml_backend.labels import ConfigLabel
+from ml_backend.timeline.stretches import Stretch
 
 
 @dataclass(kw_only=True)
@@ -55,6 +58,18 @@ class _Classified:
             score = sum(stretch.scores) / len(stretch.scores)
             found.append(self._target.region(type="timelinelabels", value=value, score=score))
         return found
+
+
+def learned_regions(stretches: Sequence[Stretch], target: Target) -> list[Region]:
+    """The same regions, of stretches that a learned classifier gives."""
+    return [
+        target.region(
+            type="timelinelabels",
+            value={"ranges": [{"start": one.start, "end": one.end}], "timelinelabels": [one.label]},
+            score=one.score,
+        )
+        for one in stretches
+    ]
 
 
 def follow(target: Target, open_tracker: OpenTracker) -> _Classified:

@@ -6,11 +6,15 @@ The backend is ours, served over HTTP by this process so that each request can b
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import re
 import threading
+import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,13 +45,14 @@ CIRCLE = {"x": 10, "y": 10, "width": 20, "height": 20, "rotation": 0, "rectangle
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """One request that Label Studio made, and the status it got."""
+    """One request that Label Studio made, the status it got, and after how long."""
 
     method: str
     path: str
     password: bool
     body: dict[str, Any]
     status: int
+    seconds: float
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -57,7 +62,10 @@ class Asked:
 class Backend:
     url: str
     asked: list[Asked] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
     records: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    """The model waits for it."""
 
     def since(self, act: Callable[[], Any]) -> tuple[Any, list[Asked]]:
         """What an action gives, and the requests it made: all of Label Studio's are made before it answers."""
@@ -68,6 +76,8 @@ class Backend:
 @pytest.fixture(scope="module")
 def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     found = Backend(url="")
+    found.gate.set()
+    boxes = (a_box(), a_box("square", 0.7, 50, 100, 90, 180))
     rules = web_rules(hosts=["*"], private=False, label_studio_url=studio.url, store_url=None)
     http = httpx.Client(transport=GuardedTransport(rules))
     app = create_app(
@@ -78,7 +88,7 @@ def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             basic_auth_pass=PASSWORD,
             cache_dir=str(tmp_path_factory.mktemp("cache")),
         ),
-        models=models_of(FakeDetector(Found(boxes=(a_box(), a_box("square", 0.7, 50, 100, 90, 180))))),
+        models=models_of(FakeDetector(Found(boxes=boxes), gate=found.gate)),
         images=ImageLoader(
             label_studio_url=studio.url,
             api_key=studio.token,
@@ -89,7 +99,7 @@ def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ),
         inferences=FakeInferences(found.records),
     )
-    server = make_server("127.0.0.1", 0, _listening(app.wsgi_app, found.asked), threaded=True)
+    server = make_server("127.0.0.1", 0, _listening(app.wsgi_app, found), threaded=True)
     found.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -100,19 +110,22 @@ def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     http.close()
 
 
-def _listening(app: Any, asked: list[Asked]) -> Any:
+def _listening(app: Any, backend: Backend) -> Any:
     def listen(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        began = time.monotonic()
+        backend.begun.append(environ["PATH_INFO"])
         raw = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(raw)
 
         def begin(status: str, *rest: Any) -> Any:
-            asked.append(
+            backend.asked.append(
                 Asked(
                     method=environ["REQUEST_METHOD"],
                     path=environ["PATH_INFO"],
                     password="HTTP_AUTHORIZATION" in environ,
                     body=json.loads(raw) if raw else {},
                     status=int(status.split()[0]),
+                    seconds=time.monotonic() - began,
                 )
             )
             return start(status, *rest)
@@ -169,6 +182,23 @@ def raw(studio: Studio, method: str, path: str, **options: Any) -> httpx.Respons
         trust_env=False,
         **options,
     )
+
+
+def action(project: Project, name: str) -> Any:
+    """An action of the data manager, on all tasks."""
+    return project.call(
+        "POST",
+        "/api/dm/actions",
+        params={"id": name, "project": project.id},
+        json={"selectedItems": {"all": True, "excluded": []}, "project": str(project.id)},
+    )
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def names(asked: Iterable[Asked]) -> list[str]:
@@ -383,6 +413,137 @@ def test_events_come_without_the_password_and_are_taken(
     ]
     _, asked = backend.since(lambda: studio.call("DELETE", f"/api/annotations/{created['id']}/"))
     assert [one.status for one in asked if one.path == "/webhook"] == [200]
+
+
+def test_every_event_of_a_project_is_taken_at_once(
+    studio: Studio, backend: Backend, project: Callable[..., Project]
+) -> None:
+    made = project(inline(1), inline(2))
+
+    def events(act: Callable[[], Any]) -> Any:
+        """What an action gives; and whether the events named were sent, and answered within Label Studio's second."""
+        found, asked = backend.since(act)
+        told = [one for one in asked if one.path == "/webhook"]
+        assert all(one.status == 200 and one.seconds < 1 and not one.password for one in told), told
+        return found, [one.body["action"] for one in told]
+
+    changed = {"label_config": CONFIG.replace("Circle", "Ring")}
+    _, told = events(lambda: studio.call("PATCH", f"/api/projects/{made.id}/", json=changed))
+    assert told == ["PROJECT_UPDATED"]
+    more = [{"data": {"image": inline(number)}} for number in (3, 4)]
+    _, told = events(lambda: studio.call("POST", f"/api/projects/{made.id}/import", json=more))
+    assert "TASKS_CREATED" in told
+    made.retrieve()
+    _, told = events(lambda: action(made, "predictions_to_annotations"))
+    assert told == ["ANNOTATIONS_CREATED"]
+    path = f"/api/annotations/{made.tasks()[0]['annotations'][0]['id']}/"
+    _, told = events(lambda: studio.call("PATCH", path, json={"result": []}))
+    assert told == ["ANNOTATION_UPDATED"]
+    _, told = events(lambda: studio.call("DELETE", path))
+    assert told == ["ANNOTATIONS_DELETED"]
+    _, told = events(lambda: action(made, "delete_tasks"))
+    assert "TASKS_DELETED" in told
+
+
+def test_label_studio_follows_no_training_job_and_would_be_told_so(backend: Backend) -> None:
+    assert "/job_status" not in backend.begun  # of no other test of this file either
+    for given, status in [((USER, PASSWORD), 410), (("somebody", "else"), 401)]:
+        answer = httpx.post(f"{backend.url}/job_status", json={"job": "1"}, auth=given, timeout=10)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json")
+    del backend.asked[-2:], backend.begun[-2:]
+
+
+def test_a_version_that_is_not_followed_by_itself_stays_and_costs_nothing(
+    backend: Backend, project: Callable[..., Project]
+) -> None:
+    """auto_update=false: Label Studio keeps the version it has, and leaves out what /setup names all the same."""
+    made = project(inline(1), inline(2))
+    made.retrieve()
+    kept = made.version()
+    whole = registration(made.id, backend, auto_update=False)
+    made.call("PATCH", f"/api/ml/{made.backend_id}", json=whole)
+    changed = CONFIG.replace('value="Box" predicted_values="square"', 'value="Square"')
+    made.call("PATCH", f"/api/projects/{made.id}/", json={"label_config": changed})
+    made.retrieve()
+    assert made.version() == kept
+    versions = [[one["model_version"] for one in task["predictions"]] for task in made.tasks()]
+    assert all(len(set(one)) == len(one) == 2 and kept in one for one in versions), versions
+    _, again = backend.since(made.retrieve)
+    assert names(again) == ["GET /health", "POST /setup"]
+    assert [len(task["predictions"]) for task in made.tasks()] == [2, 2]
+
+
+def test_a_busy_model_keeps_nobody_waiting_who_asks_how_it_is(
+    studio: Studio, backend: Backend, project: Callable[..., Project]
+) -> None:
+    """Label Studio gives /health one second, /setup three, /versions three, an event one."""
+    made = project(*(inline(number) for number in range(3)))
+    before = backend.begun.count("/predict")
+    backend.gate.clear()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            busy = pool.submit(made.retrieve)
+            until(lambda: backend.begun.count("/predict") > before)
+            _, asked = backend.since(lambda: [made.backend() for _ in range(5)])
+            assert names(asked) == ["GET /health", "POST /setup"] * 5
+            _, more = backend.since(lambda: studio.call("GET", f"/api/ml/{made.backend_id}/versions"))
+            task = made.tasks()[0]["id"]
+            _, told = backend.since(
+                lambda: studio.call("POST", f"/api/tasks/{task}/annotations", json={"result": []})
+            )
+            limits = {"/health": 1.0, "/setup": 3.0, "/versions": 3.0, "/webhook": 1.0}
+            for one in [*asked, *more, *told]:
+                assert (one.status, one.seconds < limits[one.path]) == (200, True), one
+            assert not busy.done()
+            backend.gate.set()
+            busy.result(timeout=60)
+    finally:
+        backend.gate.set()
+    assert [len(task["predictions"]) for task in made.tasks()] == [1] * 3
+
+
+def test_annotations_made_from_predictions_are_whole_in_every_export(
+    studio: Studio, project: Callable[..., Project]
+) -> None:
+    made = project()
+    for shade in range(3):
+        body = image_bytes(Image.new("RGB", (100, 200), (shade, 0, 0)), "JPEG")
+        file = (f"{shade}.jpg", body, "image/jpeg")
+        studio.call("POST", f"/api/projects/{made.id}/import", files=[(file[0], file)])
+    made.retrieve()
+    action(made, "predictions_to_annotations")
+    predicted = [region["id"] for task in made.tasks() for region in task["predictions"][0]["result"]]
+    assert len(set(predicted)) == 6
+
+    def export(kind: str) -> bytes:
+        answer = raw(
+            studio,
+            "GET",
+            f"/api/projects/{made.id}/export",
+            params={"exportType": kind, "download_resources": "false"},
+        )
+        assert answer.status_code == 200, answer.text[:300]
+        return answer.content
+
+    def files(kind: str, folder: str) -> list[bytes]:
+        with zipfile.ZipFile(io.BytesIO(export(kind))) as archive:
+            return [archive.read(name) for name in archive.namelist() if re.search(folder, name)]
+
+    tasks = json.loads(export("JSON"))
+    assert [region["id"] for task in tasks for region in task["annotations"][0]["result"]] == predicted
+    rows = [json.loads(row["label"]) for row in csv.DictReader(io.StringIO(export("CSV").decode()))]
+    assert [[one["rectanglelabels"] for one in row] for row in rows] == [[["Circle"], ["Box"]]] * 3
+    [coco] = files("COCO", r"result\.json$")
+    found = json.loads(coco)["annotations"]
+    assert [one["bbox"] for one in found] == [[10, 20, 20, 40], [50, 100, 40, 80]] * 3
+    voc = [file.decode() for file in files("VOC", r"Annotations/.*\.xml$")]
+    objects = [re.findall(r"<object>\s*<name>(.*?)</name>", file) for file in voc]
+    assert objects == [["Circle", "Box"]] * 3
+    assert all("<xmin>10</xmin>" in file and "<ymax>180</ymax>" in file for file in voc)
+    yolo = [file.decode().split() for file in files("YOLO", r"labels/.*\.txt$")]
+    assert [[float(word) for word in file[1:5] + file[6:10]] for file in yolo] == [
+        [0.2, 0.2, 0.2, 0.2, 0.7, 0.7, 0.4, 0.4]
+    ] * 3
 
 
 def test_a_changed_registration_is_checked_with_what_is_sent(

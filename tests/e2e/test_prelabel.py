@@ -1,4 +1,5 @@
 """What is too much for one request of Label Studio's, done by the job in its place; and once more by another version.
+A job that is stopped and goes on, and replaces what was there; and tasks that are predicted as they come.
 
 The Label Studio of the other tests; of our own, every program that takes part, with weights published in a bucket."""
 
@@ -22,12 +23,13 @@ from stack.settings import Setup
 from tests.e2e.studio import Project, Studio, a_project
 
 TASKS = 40
+REPLACED = 8
 # Pictures are made large for the network, so that so many are too much for a second on any processor.
 CONFIG = """<View><Image name="image" value="$image"/>
 <RectangleLabels name="label" toName="image" model_imgsz="960">
 <Label value="circle"/><Label value="square"/><Label value="triangle"/><Label value="disc"/><Label value="bar"/>
 </RectangleLabels></View>"""
-PARTS = {"redis", "s3", "ml_backend", "workers-other"}
+PARTS = {"redis", "s3", "ml_backend", "sidecar", "workers-live", "workers-other"}
 WITHIN_S = 240.0
 
 
@@ -44,6 +46,7 @@ def setup(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         ENGINE="torch",
         PREDICT_THREADS="1",
         PREDICT_BUDGET_S="1",
+        PRELABEL_NEW_TASKS="yes",  # of connected projects: one test connects its own
     )
     with started(made, only=PARTS):
         yield made
@@ -91,17 +94,48 @@ def versions(setup: Setup) -> tuple[str, str]:
     return serves["version"], other["version"]
 
 
-@pytest.fixture
-def project(studio: Studio, setup: Setup, versions: tuple[str, str]) -> Iterator[Project]:
-    images = [
+def pictures(count: int) -> list[str]:
+    return [
         "data:image/jpeg;base64,"
         + base64.b64encode(jpeg(draw_picture(42_000_000 + n, (320, 240)).image)).decode()
-        for n in range(TASKS)
+        for n in range(count)
     ]
-    made = a_project(studio, images, CONFIG)
+
+
+@pytest.fixture
+def project(studio: Studio, setup: Setup, versions: tuple[str, str]) -> Iterator[Project]:
+    made = a_project(studio, pictures(TASKS), CONFIG)
     made.backend_id = studio.call("POST", "/api/ml", json=registration(setup, made))["id"]
     yield made
     studio.call("DELETE", f"/api/projects/{made.id}/")
+
+
+@pytest.fixture
+def empty_project(studio: Studio, setup: Setup, versions: tuple[str, str]) -> Iterator[Project]:
+    """Nobody has connected it, and no backend is registered."""
+    made = a_project(studio, [], CONFIG)
+    yield made
+    studio.call("DELETE", f"/api/projects/{made.id}/")
+
+
+def api(setup: Setup, method: str, path: str, **body: Any) -> Any:
+    """What the sidecar answers."""
+    answer = httpx.request(
+        method,
+        f"{setup.sidecar_url}/api/prelabel{path}",
+        headers={"Authorization": f"Bearer {setup.secrets['API_TOKEN']}"},
+        json=body or None,
+        timeout=60,
+        trust_env=False,
+    )
+    assert answer.status_code < 300, f"{method} {path}: {answer.text}"
+    return answer.json()
+
+
+def predicted_tasks(setup: Setup) -> int:
+    """How many the ML backend has predicted since it was started."""
+    text = backend(setup, "/metrics").text
+    return int(sum(map(float, re.findall(r'^ml_backend_tasks_total{.*"predicted".*} (\S+)$', text, re.M))))
 
 
 def predicted_by(project: Project) -> list[list[str]]:
@@ -153,3 +187,63 @@ def test_a_request_that_is_too_large_is_done_by_the_job_and_again_by_another_ver
 def _complete(setup: Setup, project: Project) -> list[dict[str, Any]]:
     jobs = sidecar(setup, "prelabel", "list", str(project.id))
     return jobs if jobs and all(job["state"] == "complete" for job in jobs) else []
+
+
+def test_a_stopped_job_goes_on_where_it_was_and_another_replaces_what_it_wrote(
+    project: Project, setup: Setup, versions: tuple[str, str]
+) -> None:
+    serves, other = versions
+    before = predicted_tasks(setup)
+    id = api(setup, "POST", "", project=project.id, filter="all")["id"]
+
+    def counts() -> dict[str, int]:
+        found: dict[str, int] = api(setup, "GET", f"/{id}")["counts"]
+        return found
+
+    until("tasks that are predicted", lambda: counts()["waiting"] + counts()["written"])
+    assert api(setup, "POST", f"/{id}/stop")["state"] == "stopped"
+    until("what was predicted to be written", lambda: counts()["written"] and not counts()["waiting"])
+    assert counts()["written"] < TASKS
+    assert not any(len(found) > 1 for found in predicted_by(project))
+    api(setup, "POST", f"/{id}/resume")
+    # The backend is at work: Label Studio asks how it is, with a second for /health and three for /setup.
+    began = time.monotonic()
+    assert project.backend()["state"] == "CO"
+    assert time.monotonic() - began < 4
+    done = until("the end", lambda: _over(api(setup, "GET", f"/{id}")))
+    assert (done["state"], done["counts"]["written"], done["counts"]["failed"]) == ("complete", TASKS, 0)
+    assert done["model_version"].startswith(f"{serves}.t")
+    assert predicted_by(project) == [[done["model_version"]]] * TASKS
+    assert predicted_tasks(setup) - before == TASKS  # none was predicted twice
+
+    # The weights alone are named: it is the version they give for the config of now.
+    some = ",".join(str(task["id"]) for task in project.tasks()[:REPLACED])
+    id = api(setup, "POST", "", project=project.id, filter=f"ids={some}", model=other, replace=True)["id"]
+    replaced = until("the end", lambda: _over(api(setup, "GET", f"/{id}")))
+    assert (replaced["state"], replaced["counts"]["replaced"]) == ("complete", REPLACED)
+    new, old = replaced["model_version"], done["model_version"]
+    assert new.startswith(f"{other}.t")
+    assert predicted_by(project) == [[new]] * REPLACED + [[old]] * (TASKS - REPLACED)
+
+
+def test_tasks_of_a_connected_project_are_predicted_as_they_come(
+    empty_project: Project, setup: Setup, versions: tuple[str, str]
+) -> None:
+    project = empty_project
+    sidecar(setup, "connect", str(project.id), "--no-baseline")
+    for images in (pictures(5), pictures(7)):
+        tasks = [{"data": {"image": image}} for image in images]
+        project.call("POST", f"/api/projects/{project.id}/import", json=tasks)
+    until("a prediction of every task", lambda: len(found := predicted_by(project)) == 12 and all(found))
+    [registered] = project.call("GET", "/api/ml", params={"project": project.id})
+    assert registered["model_version"].startswith(f"{versions[0]}.t")
+    assert predicted_by(project) == [[registered["model_version"]]] * 12
+    jobs = until(
+        "the jobs' end",
+        lambda: all(map(_over, found := api(setup, "GET", f"?project={project.id}")["jobs"])) and found,
+    )
+    assert sum(job["counts"]["written"] for job in jobs) == 12
+
+
+def _over(job: dict[str, Any]) -> dict[str, Any] | None:
+    return job if job["state"] in ("complete", "failed") else None

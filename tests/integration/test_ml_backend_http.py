@@ -27,6 +27,7 @@ from bridge.events import records_of
 from bridge.settings import S3Settings
 from bridge.shapes import PercentBox, PixelBox, iou, pixels_from_percent
 from demo.pictures import Picture, draw_picture
+from ml_backend.app import NO_TRAINING
 from sidecar.published import Shelf
 from tests.conftest import sample
 from tests.integration.conftest import free_port, running
@@ -278,7 +279,7 @@ def test_the_reason_is_in_the_status_line_that_label_studio_shows(backend: Backe
     training = backend.post("/webhook", sample("START_TRAINING"))
     assert (training.status_code, training.reason_phrase) == (
         501,
-        "training is not available yet: this backend only predicts",
+        NO_TRAINING,
     )
     wrong = backend.post("/setup", {"project": PROJECT, "schema": CONFIG}, auth=("label-studio", "wrong"))
     assert wrong.status_code == 401

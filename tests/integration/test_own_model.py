@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 
 import httpx
+import pytest
 
-from tests.integration.test_ml_backend_http import ROOT, ml_backend
+from tests.integration.test_ml_backend_http import MODEL, ROOT, SEEDS, jpeg, ml_backend
 
 PAGE = (ROOT / "docs" / "own-model.md").read_text()
 CONFIG = """<View><Image name="image" value="$image"/>
@@ -15,28 +17,33 @@ CONFIG = """<View><Image name="image" value="$image"/>
 PROJECT = "7.1795312966"
 
 
-def example() -> str:
-    found = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert found is not None
-    return found[1]
+BOXES = """<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">
+<Label value="circle"/><Label value="square"/><Label value="triangle"/></RectangleLabels></View>"""
+ENVIRON = {
+    "LABEL_STUDIO_URL": "http://127.0.0.1:9",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "BUCKET": "bucket",
+    "BASIC_AUTH_USER": "ls",
+    "BASIC_AUTH_PASS": "a-password",
+}
 
 
-def test_the_example_has_ten_lines() -> None:
-    assert len([line for line in example().splitlines() if line.strip()]) <= 10
+def examples() -> list[str]:
+    found = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(found) == 2
+    return found
+
+
+def test_the_examples_have_ten_lines() -> None:
+    for example in examples():
+        assert len([line for line in example.splitlines() if line.strip()]) <= 10
 
 
 def test_the_example_predicts_behind_the_door(tmp_path: Path) -> None:
-    (tmp_path / "bright.py").write_text(example())
-    environ = {
-        "MODEL_CLASS": "bright:Bright",
-        "LABEL_STUDIO_URL": "http://127.0.0.1:9",
-        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "BUCKET": "bucket",
-        "BASIC_AUTH_USER": "ls",
-        "BASIC_AUTH_PASS": "a-password",
-    }
+    (tmp_path / "bright.py").write_text(examples()[0])
+    environ = ENVIRON | {"MODEL_CLASS": "bright:Bright"}
     with (
         ml_backend(tmp_path, environ, state="ready", path=tmp_path) as (url, _log),
         httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
@@ -60,3 +67,30 @@ def test_the_example_predicts_behind_the_door(tmp_path: Path) -> None:
         assert {(item["score"], item["model_version"]) for item in items} == {(0.9, "bright-1")}
         assert client.get("/versions").json() == {"versions": ["bright-1"]}
         assert 'ml_backend_tasks_total{outcome="predicted"} 40.0' in client.get("/metrics").text
+
+
+@pytest.mark.model
+def test_the_example_that_stands_on_yolo_keeps_large_boxes_only(tmp_path: Path) -> None:
+    (tmp_path / "large.py").write_text(examples()[1])
+    tasks = [
+        {"id": seed, "data": {"image": "data:image/jpeg;base64," + base64.b64encode(jpeg(seed)).decode()}}
+        for seed in SEEDS
+    ]
+    body = {"project": PROJECT, "label_config": BOXES, "tasks": tasks, "params": {"context": None}}
+    heights, versions = {}, {}
+    for name in ("ml_backend.yolo_class:Yolo", "large:Large"):
+        environ = ENVIRON | {"MODEL_CLASS": name, "MODEL": str(MODEL), "ENGINE": "torch"}
+        with (
+            ml_backend(tmp_path, environ, state="ready", path=tmp_path) as (url, _log),
+            httpx.Client(base_url=url, timeout=60, trust_env=False, auth=("ls", "a-password")) as client,
+        ):
+            setup = client.post("/setup", json={"project": PROJECT, "schema": BOXES}).json()
+            items = client.post("/predict", json=body).json()["results"]
+            assert {item["model_version"] for item in items} == {setup["model_version"]}
+            versions[name] = setup["model_version"]
+            heights[name] = [[region["value"]["height"] for region in item["result"]] for item in items]
+    every, large = heights.values()
+    assert [len(one) for one in large] == [sum(height >= 30 for height in one) for one in every]
+    assert 0 < sum(map(len, large)) < sum(map(len, every))
+    default, of_large = versions.values()
+    assert re.fullmatch(re.escape(default) + r"\.Large\.[0-9a-f]{8}", of_large)

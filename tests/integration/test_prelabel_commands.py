@@ -137,6 +137,7 @@ def _when_asked(desk: Desk) -> None:
     [
         (["7", "--filter", "unlabelled"], "unknown filter 'unlabelled'"),
         (["7", "--model", "shapes.9"], "no model version 'shapes.9' (it lists shapes.t0.3,0.5.m1)"),
+        (["7", "--model", "shape"], "no model version 'shape' (it lists shapes.t0.3,0.5.m1)"),
         (["show", "7"], "'7' is no pre-labelling job"),
         (["show", f"{UID}-0123456789ab"], "there is no pre-labelling job"),
         (["stop", f"{UID}-0123456789ab"], "there is no pre-labelling job"),
@@ -147,6 +148,22 @@ def test_what_cannot_be_is_said_in_one_line(desk: Desk, arguments: list[str], sa
     assert found.exit_code == 1
     assert said in found.output
     assert not registry.newest(desk.clients.redis)
+
+
+def test_weights_alone_mean_their_version_for_the_config_of_now(desk: Desk) -> None:
+    desk.backend.listed = ["discs.12345678.t0.9.m9", "discs.12345678.t0.5.m1", "shapes.t0.3,0.5.m1"]
+    refused = desk.run("7", "--model", "discs.12345678")
+    assert (refused.exit_code, "may be several" in refused.output) == (1, True)
+    assert "discs.12345678.t0.9.m9, discs.12345678.t0.5.m1" in refused.output
+    desk.backend.possible = desk.backend.listed[1:]
+    refused = desk.run("7", "--model", desk.backend.listed[0])  # of a config there is no more
+    assert (refused.exit_code, "no model version" in refused.output) == (1, True)
+    assert not registry.newest(desk.clients.redis)
+    assert desk.run("7", "--model", "discs.12345678", "--no-wait").exit_code == 0
+    desk.backend.version = "discs.12345678.t0.5.m1"
+    desk.work()
+    assert {version for _, version in desk.studio.made()} == {"discs.12345678.t0.5.m1"}
+    assert {one["model_version"] for one in desk.backend.params} == {"discs.12345678.t0.5.m1"}
 
 
 def test_without_an_ml_backend_the_setting_is_named(desk: Desk) -> None:

@@ -220,6 +220,21 @@ def test_another_version_than_the_one_asked_for_is_wrong() -> None:
     assert found == Wrong(reason="the ML backend answered with model version v2, not v1")
 
 
+def test_weights_alone_mean_the_version_that_they_give() -> None:
+    listed = ["a.1.t0.5.m1", "ab.1.t0.5.m1", "b.2.t0.5.m1", "b.2.t0.9.m2"]
+    assert rules.version_asked("b.2.t0.9.m2", listed) == "b.2.t0.9.m2"
+    assert rules.version_asked("a.1", listed) == "a.1.t0.5.m1"
+    for asked, said in [
+        ("b.2", "may be several model versions of the ML backend (it lists b.2.t0.5.m1, b.2.t0.9.m2)"),
+        ("a", "no model version 'a' (it lists a.1.t0.5.m1, ab.1.t0.5.m1"),
+    ]:
+        with pytest.raises(SenderError) as refused:
+            rules.version_asked(asked, listed)
+        assert said in str(refused.value)
+    with pytest.raises(SenderError, match="it lists none"):
+        rules.version_asked("a", [])
+
+
 # --- what people read
 
 

@@ -69,12 +69,26 @@ HELD_BY: dict[str, dict[str, tuple[str, ...]]] = {
             "test_what_a_tracker_does_not_know_is_named",
         ),
     },
-    "W7 timelines work once": {f"{HERE}/test_known_faults.py": ("test_w07_a_model_answers_again_and_again",)},
+    "W7 timelines work once": {
+        f"{HERE}/test_known_faults.py": ("test_w07_a_model_answers_again_and_again",),
+        "tests/integration/test_timelines.py": (
+            "test_annotations_are_learned_from_and_predicted_also_after_a_restart",
+        ),
+    },
     "W8 a trained classifier cannot be read again": {
-        f"{HERE}/test_videos.py": ("test_training_is_refused_honestly_and_the_classifier_still_used",),
+        f"{HERE}/test_timeline_files.py": (
+            "test_what_was_saved_is_there_after_a_restart_until_it_is_damaged",
+            "test_what_is_no_classifier_is_refused_and_nothing_in_it_runs",
+        ),
+        "tests/integration/test_timelines.py": (
+            "test_annotations_are_learned_from_and_predicted_also_after_a_restart",
+        ),
     },
     "W9 classes lost in timelines, stale caches": {
         f"{HERE}/test_known_faults.py": ("test_w09_several_classes_are_one_stretch_of_their_label",),
+        f"{HERE}/test_timeline_files.py": (
+            "test_a_video_is_looked_at_once_for_each_weights_rate_and_content",
+        ),
         f"{HERE}/test_models.py": (
             "test_a_named_model_is_loaded_once_by_many_threads_and_again_when_its_file_changes",
         ),
@@ -109,6 +123,7 @@ HELD_BY: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "W16 events unknown or worked on while Label Studio waits": {
         f"{HERE}/test_known_faults.py": ("test_w16_every_event_label_studio_sends_is_answered",),
+        "tests/integration/test_timelines.py": ("test_label_studio_never_waits_for_a_training",),
         f"{HERE}/test_own_model.py": ("test_training_runs_in_the_background_and_its_version_shows",),
     },
     "W17 extra_params as an object fail": {

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from bridge.errors import Busy, SettingsError
-from ml_backend.app import create_app
+from ml_backend.app import NO_TRAINING, create_app
 from ml_backend.decode import LoadedImage
 from ml_backend.detectors import Found, Look
 from tests.conftest import sample
@@ -361,7 +361,8 @@ GUARDED = {"basic_auth_user": "ls", "basic_auth_pass": "pass:word"}
     ],
 )
 @pytest.mark.parametrize(
-    ("method", "route"), [("POST", "/setup"), ("POST", "/predict"), ("GET", "/versions")]
+    ("method", "route"),
+    [("POST", "/setup"), ("POST", "/predict"), ("GET", "/versions"), ("POST", "/job_status")],
 )
 def test_a_missing_or_wrong_password_is_refused(method: str, route: str, headers: dict[str, str]) -> None:
     answer = a_client(**GUARDED).open(route, method=method, headers=headers, json=SETUP)
@@ -400,8 +401,14 @@ def test_training_is_refused_honestly() -> None:
     client = a_client(**GUARDED)
     assert client.post("/webhook", json=sample("START_TRAINING")).status_code == 401
     answer = client.post("/webhook", json=sample("START_TRAINING"), headers=basic("ls", "pass:word"))
-    assert answer.status == "501 training is not available yet: this backend only predicts"
-    assert "not available" in answer.get_json()["error"]
+    assert answer.status == f"501 {NO_TRAINING}"
+    assert answer.get_json() == {"error": NO_TRAINING}
+
+
+def test_a_training_job_that_label_studio_asks_for_is_gone() -> None:
+    """410 is the one answer that it understands for a job there is not (ml/models.py, 1.23.2)."""
+    answer = a_client().post("/job_status", json={"job": "1"})
+    assert (answer.status_code, "/health" in answer.get_json()["error"]) == (410, True)
 
 
 def test_versions_lists_what_was_given_newest_first() -> None:

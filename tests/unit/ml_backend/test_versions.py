@@ -465,6 +465,23 @@ def test_a_request_can_ask_for_any_listed_version(two: tuple[FlaskClient, str, s
     assert predicted(client) == ("Circle", listed[0])  # asking changes nothing for others
 
 
+def test_what_is_possible_for_a_project_is_of_the_config_it_had_last(
+    two: tuple[FlaskClient, str, str],
+) -> None:
+    client, _, _ = two
+    setup(client)
+    old = client.get(f"/versions?project={PROJECT}").get_json()["possible"]
+    changed = CONFIG.replace('"Circle"', '"Ring" predicted_values="circle"')
+    setup(client, changed)
+    answer = client.get(f"/versions?project={PROJECT}").get_json()
+    assert len(answer["possible"]) == 2
+    assert not set(answer["possible"]) & set(old)
+    assert old[0] in answer["versions"]
+    for version in answer["possible"]:
+        assert predicted(client, changed, model_version=version)[1] == version
+    assert "possible" not in client.get("/versions").get_json()
+
+
 def test_a_version_that_is_not_known_or_of_another_config_is_refused_with_those_that_are(
     two: tuple[FlaskClient, str, str],
 ) -> None:

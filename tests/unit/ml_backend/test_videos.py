@@ -318,15 +318,6 @@ def test_stretches_are_counted_in_the_configs_rate(tmp_path: Path) -> None:
     ]
 
 
-def test_training_is_refused_honestly_and_the_classifier_still_used(tmp_path: Path) -> None:
-    config = video_config(TIMELINE.format(' model_trainable="true"'))
-    [control] = parse_config(config)
-    assert "nothing is trained" in control.problems[0]
-    assert result_of(
-        classifier(), write_video(tmp_path / "a.avi", 20), TIMELINE.format(' model_trainable="true"')
-    )
-
-
 def test_controls_of_videos_need_labels_and_a_video() -> None:
     [control] = parse_config(video_config('<VideoRectangle name="box" toName="v"/>'))
     assert control.labels == ()
