@@ -258,9 +258,12 @@ def test_health_answers_without_anything_else_and_ready_names_what_is_missing(
     door: FlaskClient, s3_settings: S3Settings
 ) -> None:
     assert door.get("/health").json == {"status": "up"}
-    answer = door.get("/ready")
-    assert answer.status_code == 503
-    checks: dict[str, Any] = answer.json["checks"]  # type: ignore[index]
+    for _ in range(10):  # on a busy machine the first clients take longer to make than a check may take
+        answer = door.get("/ready")
+        assert answer.status_code == 503
+        checks: dict[str, Any] = answer.json["checks"]  # type: ignore[index]
+        if "no answer within" not in checks["bucket"]["detail"]:
+            break
     assert checks["redis"]["ok"]
     assert "create it, or correct BUCKET" in checks["bucket"]["detail"]
     assert "LABEL_STUDIO_URL" in checks["label_studio"]["detail"]
