@@ -8,6 +8,7 @@ server whether a picture is still the same. Ours is measured as it runs after it
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -63,6 +64,8 @@ def measure() -> list[Row]:
         for count, rounds in ((16, 2), (64, 1)):
             a, b = _best(mine, theirs, rounds, lambda one, count=count: one.images_a_second(count))
             rows.append(more_is_better(f"predict, {count} a request", "images/s", a, b, OTHER_IS))
+        alone, engine = bare(folder, weights)
+        rows.append(more_is_better("… as a share", "images/s", a, alone, f"the network alone ({engine})"))
         a, b = _best(mine, theirs, 1, lambda one: one.clients_images_a_second())
         rows.append(more_is_better(f"predict, {CLIENTS} clients", "images/s", a, b, OTHER_IS))
         for share, word in ((0.5, "median"), (0.99, "99 of 100")):
@@ -88,6 +91,14 @@ def random_weights(folder: Path) -> Path:
     path = folder / "yolo11n-random.pt"
     YOLO("yolo11n.yaml").save(str(path))
     return path
+
+
+def bare(folder: Path, weights: Path) -> tuple[float, str]:
+    """Images a second of the network alone, in a process of its own while the servers rest, and what computed it."""
+    shape = ("480", "640")  # a picture of SIZE, as the network sees it
+    command = [sys.executable, "-m", "benchmarks.bare", str(weights), str(folder / "cache"), *shape]
+    said = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+    return said["images_s"], said["engine"]
 
 
 @contextmanager
