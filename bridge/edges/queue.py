@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis import Redis
 from rq import Queue, Retry
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job as RqJob
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
@@ -43,7 +43,7 @@ def is_under_way(connection: Redis, id: str) -> bool:
     """Whether a job waits, runs, or waits for its next try."""
     try:
         return RqJob.fetch(id, connection=connection, serializer=JSONSerializer).get_status() not in _ENDED
-    except NoSuchJobError:
+    except (NoSuchJobError, InvalidJobOperation):  # gone, perhaps between the two questions
         return False
 
 
