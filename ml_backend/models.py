@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -274,13 +274,11 @@ class Models:
         if weights is None:
             return False
         try:
-            self._load(weights)
+            self._load(weights, replacement={"state": "failed", "reason": reason})
         except Exception as error:
             log.warning("what served before, %s, cannot be used either: %s", weights.version, error)
             return False
         log.warning("%s, which served before, serves until MODEL is mended", weights.version)
-        with self._changed:
-            self._replacement = {"state": "failed", "reason": reason}
         return True
 
     def _replace_if_changed(self) -> None:
@@ -305,8 +303,9 @@ class Models:
             # What may pass is tried again at the next look; what is broken, when it is another.
             self._seen = _NEVER if _may_pass(error) else seen
 
-    def _load(self, weights: Weights) -> None:
-        """From here on these weights are the default. Raises what opening them raises."""
+    def _load(self, weights: Weights, *, replacement: Mapping[str, Any] | None = None) -> None:
+        """From here on these weights are the default; `replacement` says why others are not. Raises what opening them
+        raises."""
         started = time.monotonic()
         with self._changed:
             detector = self._detectors.get(weights.digest)
@@ -317,7 +316,7 @@ class Models:
             self._detectors[weights.digest] = (
                 detector  # the newest: an earlier default is forgotten before it
             )
-            self._replacement = {}
+            self._replacement = dict(replacement or {})
         self._set("ready", weights=weights, reason="")
         self._shelf.loaded(weights)
         with self._changed:
