@@ -14,6 +14,7 @@ from rq import SimpleWorker, Worker
 from rq.exceptions import AbandonedJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker, WorkerStatus
 
 from bridge import jobs
 from bridge.edges.environment import read_environment, set_up_logging
@@ -24,6 +25,7 @@ from bridge.settings import WorkersSettings
 from workers import context, scheduler
 from workers.job_sweep import HEARTBEAT_S, say_it_died
 
+STOP_AGAIN_S = 3.0
 USAGE = f"""usage: python -m workers QUEUE [QUEUE …]
        python -m workers scheduler
 
@@ -87,7 +89,7 @@ def _run_worker(here: context.Context, names: list[str]) -> int:
     logging.getLogger(__name__).info("worker takes jobs from %s", ", ".join(names))
     # A drain is short, small and bounded: done in this process it reaches the bucket in a tenth of the time that a
     # forked child needs to make its clients. Longer jobs get a process of their own, whose memory goes with it.
-    kind = SimpleWorker if names == [jobs.LIVE] else Worker
+    kind = _QuickWorker if names == [jobs.LIVE] else _ForkingWorker
     worker = kind(
         [open_queue(here.redis, name) for name in names],
         connection=here.redis,
@@ -99,6 +101,26 @@ def _run_worker(here: context.Context, names: list[str]) -> int:
     logging.getLogger("rq.worker").addFilter(lambda said: "exception raised while executing" not in said.msg)
     worker.work(with_scheduler=True, logging_level="WARNING")
     return 0
+
+
+class _Stoppable(BaseWorker):
+    """RQ ends an idle worker by an exception in its signal handler. Where that lands in a finalizer Python swallows it, and
+    the worker would go on until it is killed: then a second signal ends it."""
+
+    def _shutdown(self) -> None:
+        again = threading.Timer(STOP_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        if self.get_state() != WorkerStatus.BUSY:
+            again.start()
+        super()._shutdown()  # type: ignore[no-untyped-call]
+
+
+class _QuickWorker(_Stoppable, SimpleWorker):
+    pass
+
+
+class _ForkingWorker(_Stoppable, Worker):
+    pass
 
 
 def _say_what_failed(job: Job, kind: type[BaseException], error: BaseException, _: object) -> bool:
