@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from xdist.scheduler import LoadScopeScheduling
 
 from bridge.settings import all_settings
+from ml_backend.yolo import keep_ultralytics_to_itself
 
 TESTS = Path(__file__).parent
 SAMPLES = TESTS / "samples"
@@ -27,6 +29,13 @@ for name, examples in (("few", 40), ("many", 2000)):
         suppress_health_check=[HealthCheck.too_slow],
     )
 hypothesis_settings.load_profile("few")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ultralytics_keeps_to_itself(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """ultralytics reads the environment once, when the first test of a process imports it: that must not be up to which
+    test is first."""
+    keep_ultralytics_to_itself(os.environ, tmp_path_factory.mktemp("ultralytics"))
 
 
 @pytest.fixture(autouse=True)
