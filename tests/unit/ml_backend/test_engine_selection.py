@@ -107,6 +107,20 @@ def test_the_next_is_tried_when_the_quickest_is_too_far_off(tmp_path: Path) -> N
     assert "openvino bf16 differs from torch by 2 px" in found.status()["note"]
 
 
+class WrongInBatches(Fixed):
+    """Answers as it should when asked for one picture only."""
+
+    def forward(self, pictures: np.ndarray) -> list[Any]:
+        return [value + 5 * (len(pictures) > 1) for value in super().forward(pictures)]
+
+
+def test_an_engine_that_is_wrong_in_batches_only_is_not_taken(tmp_path: Path) -> None:
+    found = looked(
+        tmp_path, Kinds(openvino=[WrongInBatches("openvino bf16", 10.0), Fixed("openvino f32", 10.0)])
+    )
+    assert found.engine.name == "openvino f32"
+
+
 def test_onnx_serves_where_openvino_cannot(tmp_path: Path) -> None:
     found = looked(tmp_path, Kinds(openvino=Corrupt("no such instruction"), onnx=[Fixed("onnx", 10.0)]))
     assert found.engine.name == "onnx"
