@@ -24,6 +24,9 @@ UNDER_WAY = (QUEUED, RUNNING)
 CHUNK_TASKS = 200  # also how many ids stand in one address: 200 of 8 digits are 2.5 kB, servers take 4
 PAGE_TASKS = 1000
 WRITE_TASKS = 1000
+WRITE_BYTES = (
+    16 << 20
+)  # of predictions in one import: masks are large, and what stands before Label Studio has limits
 # Label Studio recounts the whole project at each import: 3 s for 2,000 tasks, however few are sent (1.23.2).
 WRITE_AFTER_S = 30.0
 WRITE_SHARE = 10
@@ -242,9 +245,11 @@ class Pace:
         return Pace(size=max(1, min(self.size, tasks) // 2))
 
 
-def is_time_to_write(*, waiting: int, since_write_s: float, last_write_s: float) -> bool:
+def is_time_to_write(
+    *, waiting: int, since_write_s: float, last_write_s: float, waiting_bytes: int = 0
+) -> bool:
     """Whether what was predicted so far is worth an import: Label Studio shall not spend its time recounting."""
-    return waiting >= WRITE_TASKS or (
+    return (waiting >= WRITE_TASKS or waiting_bytes >= WRITE_BYTES) or (
         waiting > 0 and since_write_s >= max(WRITE_AFTER_S, WRITE_SHARE * last_write_s)
     )
 
@@ -273,10 +278,14 @@ class Wrong:
     reason: str
 
 
+class Unfilled(Exception):
+    """No control of the labeling config can be filled: empty predictions would be written for every task."""
+
+
 def read_item(item: object, *, version: str, asked: str) -> Predicted | Later | Wrong:
     """One item of an answer to /predict. `version`: where the item names none; `asked`: the only one wanted, or "".
 
-    An item without `result` was not done; an empty result with an `error` says what is wrong with the task."""
+    An item without `result` was not done; an empty result with an `error` says what is wrong with the task. Raises Unfilled."""
     items = item if isinstance(item, list) else [item]
     rows = []
     for one in items:
@@ -288,6 +297,8 @@ def read_item(item: object, *, version: str, asked: str) -> Predicted | Later | 
             return Later(reason=str(error or "the ML backend left it out"))
         if error and not result:
             return Wrong(reason=str(error))
+        if not result and one.get("unfilled") is True:
+            raise Unfilled
         if not isinstance(result, list) or not all(isinstance(region, dict) for region in result):
             return Wrong(reason="the ML backend answered a result that is no list of regions")
         made = str(one.get("model_version") or version)
@@ -335,7 +346,8 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A job as people see it. `failures`: task id -> why, of as many as were asked for."""
+    """A job as people see it. `failures`: task id -> why, of as many as were asked for; `warnings`: what the ML backend
+    says of the labeling config."""
 
     order: Order
     state: str
@@ -347,10 +359,16 @@ class View:
     ended_at: str
     report_key: str
     failures: dict[int, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_over(self) -> bool:
         return self.state not in UNDER_WAY
+
+    @property
+    def left_s(self) -> float | None:
+        """Unknown while it waits for something, or does what is not counted in tasks predicted: `message` says what."""
+        return None if self.progress is None or self.message else self.progress.left_s
 
     def to_json(self) -> dict[str, Any]:
         progress = self.progress
@@ -368,10 +386,35 @@ class View:
             "began_at": self.began_at,
             "ended_at": self.ended_at,
             "counts": self.account.to_json(),
-            "progress": None if progress is None else progress.to_json() | {"left_s": progress.left_s},
+            "progress": None if progress is None else progress.to_json() | {"left_s": self.left_s},
             "report": self.report_key,
+            "warnings": list(self.warnings),
             "failures": {str(id): reason for id, reason in self.failures.items()},
         }
+
+
+def not_shown(
+    project: Mapping[str, Any], backends: Sequence[Mapping[str, Any]], versions: Sequence[str]
+) -> str:
+    """Why annotators do not find the predictions of these versions on the tasks they open; "" when they do.
+
+    Label Studio 1.23.2 shows those of one version: of the project's `model_version`, or, where that is the title of a
+    backend, of the version that this one names (tasks/models.py, get_predictions_for_prelabeling)."""
+    chosen = project.get("model_version")
+    if not project.get("show_collab_predictions", True):
+        return "annotators see no predictions: tick Settings > Annotation > Use predictions to prelabel tasks in Label Studio"
+    if not chosen:
+        return (
+            "annotators see no predictions yet: `python -m sidecar connect` has them shown, or choose a version under "
+            "Settings > Annotation in Label Studio"
+        )
+    shown = next((one.get("model_version") for one in backends if one.get("title") == chosen), chosen)
+    if not shown or not versions or shown in versions:
+        return ""
+    return (
+        f"annotators see the predictions of {shown}, not of {', '.join(versions)}: choose it under Settings > Annotation in "
+        "Label Studio, or in the backend's extra params (docs/models.md)"
+    )
 
 
 def report_lines(view: View, failures: Mapping[int, str]) -> bytes:

@@ -6,9 +6,11 @@ import sys
 
 import click
 
-from bridge.prelabel import COMPLETE, FAILED, FILTER_WORDS, View
+from bridge.prelabel import COMPLETE, FAILED, FILTER_WORDS, STOPPED, View
 from sidecar import prelabelling, show_prelabel
 from sidecar.command import as_json, clients_of, fail, print_json, says_errors
+
+INTERRUPTED = 130  # as a shell has it
 
 
 class _BeginByDefault(click.Group):
@@ -26,6 +28,7 @@ def prelabel() -> None:
 
     `prelabel PROJECT` begins a job for the tasks that nobody has annotated; those that have a prediction of the model's
     version are left alone. PROJECT is an id, a title, or a uid such as 3.1795312966.
+    `prelabel begin --help` shows which tasks can be chosen.
     """
 
 
@@ -65,7 +68,10 @@ def begin(
     wait_s: float,
     as_json: bool,
 ) -> None:
-    """Begin a job. Exit code 1 when it failed, or a task did."""
+    """Begin a job. Exit code 1 when it failed or was stopped, or a task failed.
+
+    Ctrl-C ends the waiting, not the job.
+    """
     found = prelabelling.ask(
         clients_of(ctx),
         project,
@@ -126,18 +132,29 @@ def show(ctx: click.Context, id: str, as_json: bool) -> None:
 
 def _follow(ctx: click.Context, view: View, wait: bool, wait_s: float, as_json: bool) -> None:
     if wait:
-        tell = show_prelabel.Teller(sys.stderr)
-        try:
-            view = prelabelling.wait(
-                clients_of(ctx), view.order.id, wait_s=wait_s, say=(lambda _: None) if as_json else tell
-            )
-        finally:
-            tell.close()
+        view = _wait(ctx, view.order.id, wait_s, quiet=as_json)
     _show(view, as_json)
-    if view.state == FAILED:
+    if wait and view.state in (FAILED, STOPPED):
         fail(view.message)
     if view.state == COMPLETE and view.account.failed:
         fail(f"not all is pre-labelled: {view.message}")
+
+
+def _wait(ctx: click.Context, id: str, wait_s: float, *, quiet: bool) -> View:
+    if not quiet:
+        click.echo(f"job {id} (it goes on when nobody waits)", err=True)
+    tell = show_prelabel.Teller(sys.stderr)
+    try:
+        return prelabelling.wait(clients_of(ctx), id, wait_s=wait_s, say=(lambda _: None) if quiet else tell)
+    except KeyboardInterrupt:
+        tell.close()
+        click.echo(
+            f"the job goes on: `prelabel show {id}` says how far it is, `prelabel stop {id}` ends it",
+            err=True,
+        )
+        ctx.exit(INTERRUPTED)
+    finally:
+        tell.close()
 
 
 def _show(view: View, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from bridge import prelabel as rules
@@ -20,6 +21,7 @@ from sidecar.clients import Clients
 WAIT_S = 86400.0
 POLL_S = 0.5
 DEFAULT_FILTER = "unlabeled"
+NO_WORKER = "nobody listens to the queue `prelabel`: start `python -m workers prelabel`"
 
 
 def ask(
@@ -78,7 +80,10 @@ def look(clients: Clients, id: str) -> View:
     """How a job is. Raises SenderError and NotFound."""
     layout = Layout(uid_of_prelabel(id), clients.settings.s3.bucket_prefix)
     with clients.redis_says() as connection:
-        return Ledger(connection, id).view(layout, datetime.now(UTC))
+        view = Ledger(connection, id).view(layout, datetime.now(UTC))
+        if view.is_over or view.message or registry.has_worker(connection):
+            return view
+    return replace(view, message=NO_WORKER)
 
 
 def listed(clients: Clients, given: str | None, most: int = 20) -> list[View]:

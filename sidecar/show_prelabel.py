@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
@@ -25,7 +26,7 @@ def bar_line(view: View) -> str:
         return state_words(view)
     share = min(1.0, progress.done / progress.total)
     filled = int(_WIDTH * share)
-    left = "?" if progress.left_s is None else time_words(progress.left_s)
+    left = "?" if view.left_s is None else time_words(view.left_s)
     failed = f"  {view.account.failed} failed" if view.account.failed else ""
     told = f"  {view.message}" if view.message else f"  {left} left"
     return (
@@ -43,8 +44,12 @@ class Teller:
         self._said = ""
 
     def __call__(self, view: View) -> None:
+        if view.is_over:
+            return  # how it ended is told next
         if self._terminal:
-            self._stream.write(f"\r{bar_line(view)[:110]}\x1b[K")
+            # A line that is wider than the window goes on below, where nothing wipes it away.
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write(f"\r{bar_line(view)[:width]}\x1b[K")
             self._stream.flush()
             return
         progress = view.progress
@@ -70,6 +75,7 @@ def lines(view: View) -> Iterator[str]:
         [f"tab {order.view}"] if order.view is not None else []
     )
     yield f"  tasks       {account.selected} selected ({', '.join(wanted) or 'all'})"
+    yield f"  asked       {_asked(view)}"
     if view.model_version:
         yield f"  model       {view.model_version}"
     yield f"  written     {account.written}"
@@ -84,6 +90,10 @@ def lines(view: View) -> Iterator[str]:
         yield from _failures(view)
     if view.report_key:
         yield f"  report      {view.report_key}"
+    for warning in [one for one in view.warnings if one not in view.message][:_REASONS]:
+        yield f"  warning     {warning}"
+    if view.state == COMPLETE and not account.selected:
+        yield "  hint        no task was selected: `--filter all` takes every task of the project"
     if (view.state == COMPLETE and account.failed) or view.state in ("stopped", "failed"):
         yield f"  go on:      python -m sidecar prelabel resume {order.id}"
     elif not view.is_over:
@@ -100,6 +110,12 @@ def _failures(view: View) -> Iterator[str]:
         yield f"    and {len(reasons) - _REASONS} more reasons: the report names every task"
 
 
+def _asked(view: View) -> str:
+    """Such as `2026-11-22 10:00 UTC by command line`."""
+    order = view.order
+    return f"{order.asked_at[:16].replace('T', ' ')} UTC" + (f" by {order.by}" if order.by else "")
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
@@ -111,6 +127,8 @@ def list_lines(views: Sequence[View]) -> Iterator[str]:
     for view in views:
         account = view.account
         told = f"{account.written} written, {account.already} there, {account.failed} failed of {account.selected}"
-        yield f"{view.order.id}  {told if view.is_over else state_words(view)}" + (
-            f"  ({view.state})" if view.is_over else ""
+        yield (
+            f"{view.order.id}  {told if view.is_over else state_words(view)}"
+            + (f"  ({view.state})" if view.is_over else "")
+            + f"  asked {_asked(view)}"
         )

@@ -44,7 +44,8 @@ class Studio:
     """As much of Label Studio 1.23.2 as pre-labelling asks for, with its habits: an import is all or nothing where a task
     is gone, and drops silently what `drops` says.
 
-    `fail` holds errors raised by the next imports; with `after_write` they come when the predictions are made."""
+    `fail` holds errors raised by the next imports; with `after_write` they come when the predictions are made; `refuses`
+    says of an import why it is refused. `page_max` is its TASK_API_PAGE_SIZE_MAX."""
 
     def __init__(self, count: int) -> None:
         self.tasks = {
@@ -56,12 +57,20 @@ class Studio:
         self.drops: Callable[[dict[str, Any]], bool] = lambda row: False
         self.fail: list[Exception] = []
         self.after_write = False
+        self.refuses: Callable[[list[dict[str, Any]]], str] = lambda rows: ""
+        self.page_max = 1_000_000
+        self.shows, self.chosen = True, "ours"
+        self.backend_version = "shapes.t0.3,0.5.m1"
         self.before_import: Callable[[], None] = lambda: None
         self.views: dict[int, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
     def project(self, project_id: int) -> dict[str, Any]:
-        return {"id": project_id, "created_at": BORN, "label_config": CONFIG}
+        shown = {"show_collab_predictions": self.shows, "model_version": self.chosen}
+        return {"id": project_id, "created_at": BORN, "label_config": CONFIG} | shown
+
+    def ml_backends(self, project_id: int) -> list[dict[str, Any]]:
+        return [{"id": 1, "title": "ours", "model_version": self.backend_version}]
 
     def get(self, path: str, **params: Any) -> Any:
         if path == f"/api/projects/{UID.partition('.')[0]}":
@@ -74,8 +83,9 @@ class Studio:
         assert path == "/api/tasks", path
         query = json.loads(params["query"])
         with self._lock:
-            found = [task for task in self.tasks.values() if self._fits(task, query["filters"]["items"])]
-        found = sorted(found, key=lambda task: task["id"])[: params["page_size"]]
+            fitting = [task for task in self.tasks.values() if self._fits(task, query["filters"]["items"])]
+        most = min(params["page_size"], self.page_max)
+        found = sorted(fitting, key=lambda task: task["id"])[:most]
         if not found:
             raise NotFound("GET /api/tasks: Invalid page.")
         columns = params["include"].split(",")
@@ -84,7 +94,7 @@ class Studio:
             for row in rows:
                 parts = set(",".join(self.versions_of(row["id"])).split(","))
                 row["predictions_model_versions"] = ",".join(sorted(parts))[:500]
-        return {"tasks": rows}
+        return {"tasks": rows, "total": len(fitting)}
 
     def _fits(self, task: dict[str, Any], conditions: Sequence[dict[str, Any]]) -> bool:
         for one in conditions:
@@ -112,6 +122,8 @@ class Studio:
         if self.fail and not self.after_write:
             raise self.fail.pop(0)
         with self._lock:
+            if why := self.refuses(body):
+                raise Refused(f"POST {path}: {why}")
             self.imports.append(len(body))
             if any(row["task"] not in self.tasks for row in body):
                 raise Refused(f"POST {path}: 400 invalid task")
@@ -153,6 +165,8 @@ class Backend:
         self.params: list[dict[str, Any]] = []
         self.listed: list[str] = ["shapes.t0.3,0.5.m1"]
         self.possible: list[str] | None = None
+        self.warnings: list[str] = []
+        self.setup_status = 200
         self.item: Callable[[dict[str, Any]], Any] = lambda task: {
             "result": [region()],
             "score": 0.5,
@@ -167,7 +181,9 @@ class Backend:
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path == "/setup":
-            return 200, {"model_version": self.version}
+            if self.setup_status != 200:
+                return self.setup_status, {"error": "the labeling config is no XML"}
+            return 200, {"model_version": self.version, "warnings": self.warnings}
         if path == f"/versions?project={UID}":
             beside = {} if self.possible is None else {"possible": self.possible}
             return 200, {"versions": self.listed} | beside
@@ -231,7 +247,7 @@ class Shared(BaseManager):
 Shared.register(
     "Studio",
     Studio,
-    exposed=("project", "get", "post", "tasks_by_id", "delete", "made"),
+    exposed=("project", "ml_backends", "get", "post", "tasks_by_id", "delete", "made"),
 )
 
 

@@ -24,7 +24,7 @@ from bridge.edges.ml_backend import MlBackend
 from bridge.edges.prelabel import Ledger
 from bridge.errors import BridgeError, NotFound, OutsideError, Refused, SenderError, Unavailable
 from bridge.keys import project_uid
-from bridge.prelabel import COMPLETE, FAILED, Order, Selection
+from bridge.prelabel import COMPLETE, FAILED, RUNNING, STOPPED, Order, Selection, Unfilled
 from bridge.records import format_time, parse_time
 from workers import context
 from workers.kept_lock import held
@@ -60,7 +60,7 @@ def chunk(uid: str, id: str, name: str) -> None:
             return  # another worker is at it; should it die, the sweep comes again
         try:
             ids = ledger.chunk(name)
-            if ids and _is_running(ledger) and _predict(here, ledger, ids):
+            if ids and _is_running(ledger) and _predict_or_write(here, ledger, ids):
                 ledger.chunk_done(name)
             _write_by_the_way(here, ledger)
         except BridgeError as error:
@@ -69,9 +69,13 @@ def chunk(uid: str, id: str, name: str) -> None:
 
 
 def finish(uid: str, id: str) -> None:
-    """Write what waits, replace, report. Does nothing while a chunk is left."""
+    """Write what waits, replace, report. Does nothing while a chunk is left; of a job that was stopped or failed, writes
+    what waits."""
     here = context.current()
     ledger = Ledger(here.redis, id)
+    if ledger.state in (STOPPED, FAILED):
+        _write_the_rest(here, ledger)
+        return
     if not _is_ready(ledger):
         return
     with held(here.redis, names.prelabel_write_lock(uid), wait_s=FINISH_WAIT_S) as ours:
@@ -103,7 +107,7 @@ def begin_wanted(uid: str) -> None:
         id=rules.new_id(uid, now),
         uid=uid,
         filters=(rules.ids_text(ids),),
-        by="new tasks, or a request that was too large",
+        by=" and ".join(registry.wanted_by(here.redis, uid)),
         asked_at=format_time(now),
     )
     try:
@@ -148,15 +152,15 @@ def _begin(here: context.Context, ledger: Ledger, order: Order, tasks: Tasks) ->
         raise Refused(f"Label Studio's project {order.project_id} is another one than {order.uid}")
     label_config = str(project.get("label_config") or "")
     with closing(_backend(here)) as backend:
-        version = backend.setup(project=order.uid, label_config=label_config)
+        offer = backend.setup(project=order.uid, label_config=label_config)
+        version = offer.version
         if order.model and order.model != version:
             version = rules.version_asked(order.model, backend.possible(order.uid) or [version])
     if not ledger.is_running:
         return  # stopped meanwhile
-    ledger.put(model_version=version, label_config=label_config)
+    ledger.put(model_version=version, label_config=label_config, warnings=json.dumps(offer.warnings))
     ledger.made(order.uid, [version])
-    account = ledger.account()
-    ledger.begin(here.now(), account.done + account.waiting)
+    ledger.begin(here.now(), ledger.account())
 
 
 def _add_page(
@@ -177,6 +181,15 @@ def _enqueue_chunks(here: context.Context, ledger: Ledger, names_: Sequence[str]
 
 
 # --- predicting
+
+
+def _predict_or_write(here: context.Context, ledger: Ledger, ids: Sequence[int]) -> bool:
+    """Predict a chunk. Where the backend is away, what is predicted already does not wait for it as well."""
+    try:
+        return _predict(here, ledger, ids)
+    except Unavailable:
+        _write_by_the_way(here, ledger)
+        raise
 
 
 def _predict(here: context.Context, ledger: Ledger, ids: Sequence[int]) -> bool:
@@ -214,6 +227,12 @@ def _predict(here: context.Context, ledger: Ledger, ids: Sequence[int]) -> bool:
             done = work.run(found)
         except Stopped:
             return False
+        except Unfilled:
+            told = backend.setup(project=order.uid, label_config=label_config).warnings
+            raise Refused(
+                "the model can fill no control of the labeling config: "
+                + ("; ".join(told) or "nothing was written")
+            ) from None
         finally:
             ledger.keep_pace(work.pace)
             ledger.made(order.uid, work.versions)
@@ -264,28 +283,69 @@ def _write_by_the_way(here: context.Context, ledger: Ledger) -> None:
         last = began.timestamp() if began is not None else 0.0
     since = here.now().timestamp() - last
     if ledger.is_running and not rules.is_time_to_write(
-        waiting=waiting, since_write_s=since, last_write_s=float(ledger.get("write_s") or 0)
+        waiting=waiting,
+        since_write_s=since,
+        last_write_s=float(ledger.get("write_s") or 0),
+        waiting_bytes=ledger.staged_bytes,
     ):
         return
     order = ledger.order()
-    with held(here.redis, names.prelabel_write_lock(order.uid)) as ours:
+    # While the job runs, the end comes by; of one that was stopped, this may be the last look at what waits.
+    wait_s = 0.0 if ledger.is_running else FINISH_WAIT_S
+    with held(here.redis, names.prelabel_write_lock(order.uid), wait_s=wait_s) as ours:
         if ours:
             _writer(here, ledger, order).flush()
 
 
+def _write_the_rest(here: context.Context, ledger: Ledger) -> None:
+    """What a job that is over has predicted. Raises Unavailable where waiting helps."""
+    if not ledger.waiting:
+        return
+    order = ledger.order()
+    with held(here.redis, names.prelabel_write_lock(order.uid), wait_s=FINISH_WAIT_S) as ours:
+        if ours:
+            try:
+                _writer(here, ledger, order).flush()
+            except Refused as error:
+                log.error("what %s has predicted cannot be written: %s", ledger.id, error)
+
+
 def _finish(here: context.Context, ledger: Ledger) -> None:
     order = ledger.order()
+    ledger.say("")
     writer = _writer(here, ledger, order)
     writer.flush()
-    if order.replace:
-        ours = set(registry.versions_of(here.redis, order.uid))
-        with closing(_backend(here)) as backend:
-            try:
-                ours |= set(backend.versions(order.uid))
-            except OutsideError as error:
-                log.warning("the ML backend does not say which versions are its own: %s", error)
-        writer.replace_older(ledger.versions(), ours)
-    _report(here, ledger, order, here.now())
+    with closing(_backend(here)) as backend:
+        _look_for_warnings(ledger, order, backend, writer.tasks)
+        if order.replace:
+            ours = {*registry.versions_of(here.redis, order.uid), *_listed(backend, order)}
+            writer.replace_older(ledger.versions(), ours, go_on=lambda: ledger.is_running)
+    if ledger.is_running:
+        _report(here, ledger, order, here.now())
+
+
+def _look_for_warnings(ledger: Ledger, order: Order, backend: MlBackend, tasks: Tasks) -> None:
+    """What the backend says of the labeling config, some of it only once its model is loaded, which it need not have been
+    at the start; and whether annotators will see what was written."""
+    try:
+        found = list(backend.setup(project=order.uid, label_config=ledger.get("label_config")).warnings)
+        account = ledger.account()
+        if account.written + account.already and (
+            note := rules.not_shown(tasks.project(), tasks.backends(), ledger.versions())
+        ):
+            found.append(note)
+    except OutsideError as error:
+        log.warning("what there is to say of the labeling config is not known: %s", error)
+    else:
+        ledger.put(warnings=json.dumps(found))
+
+
+def _listed(backend: MlBackend, order: Order) -> list[str]:
+    try:
+        return backend.versions(order.uid)
+    except OutsideError as error:
+        log.warning("the ML backend does not say which versions are its own: %s", error)
+        return []
 
 
 def _report(here: context.Context, ledger: Ledger, order: Order, now: datetime) -> None:
@@ -322,8 +382,8 @@ def _is_running(ledger: Ledger) -> bool:
 
 
 def _is_ready(ledger: Ledger) -> bool:
-    """Whether only the end is left."""
-    return _is_running(ledger) and ledger.is_split and not ledger.chunks_left
+    """Whether only the end is left. One that is queued, perhaps anew, is first begun."""
+    return _is_running(ledger) and ledger.state == RUNNING and ledger.is_split and not ledger.chunks_left
 
 
 def _enqueue_finish(here: context.Context, ledger: Ledger) -> None:
@@ -345,3 +405,4 @@ def _trouble(here: context.Context, ledger: Ledger, error: BridgeError) -> None:
         raise error
     log.error("pre-labelling %s has failed: %s", ledger.id, error)
     ledger.end(FAILED, str(error), here.now())
+    registry.write_the_rest(here.redis, ledger)

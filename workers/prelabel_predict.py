@@ -82,6 +82,7 @@ class Predictions:
                     ) from error
             else:
                 silent = 0
+                self._say("")  # whatever was waited for is there again
                 again = self._take(batch, items, self._clock() - began)
                 queue.extend(again)
                 if again and len(again) == len(queue):

@@ -20,12 +20,13 @@ from bridge.records import Record
 
 EVERY_S = 20.0
 TASKS_CREATED = "TASKS_CREATED"
+NEW_TASKS = "new tasks"
 
 
 def new_tasks(connection: redis.Redis, uid: str, records: Sequence[Record]) -> None:
     """Want the tasks that were just made pre-labelled."""
     ids = [int(r.id) for r in records if r.kind == "task" and r.op == "put" and r.event == TASKS_CREATED]
-    registry.want(connection, uid, ids)
+    registry.want(connection, uid, ids, by=NEW_TASKS)
 
 
 class Sweep:

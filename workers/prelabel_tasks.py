@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bridge.edges.label_studio import LabelStudio
-from bridge.errors import NotFound, OutsideError, Refused
+from bridge.errors import NotFound
 from bridge.prelabel import CHUNK_TASKS, Selection, chunks_of, condition, has_others, has_version, view_items
 
 # What Label Studio itself sends to an ML backend of a task, but for the annotations and predictions in it.
@@ -36,9 +36,19 @@ class Tasks:
         """Raises NotFound."""
         return self._label_studio.project(self._project_id)
 
+    def backends(self) -> list[dict[str, Any]]:
+        """The ML backends of the project, each asked by Label Studio for its version on the way."""
+        return self._label_studio.ml_backends(self._project_id)
+
     def conditions_of_view(self, view: int) -> tuple[dict[str, Any], ...]:
         """Raises SenderError, and NotFound for a tab of another project."""
-        found = self._label_studio.get(f"/api/dm/views/{view}/", project=self._project_id)
+        try:
+            found = self._label_studio.get(f"/api/dm/views/{view}/", project=self._project_id)
+        except NotFound:
+            raise NotFound(
+                f"project {self._project_id} has no tab {view}",
+                hint="its number stands behind `tab=` in the address of the data manager",
+            ) from None
         if found.get("project") not in (None, self._project_id):
             raise NotFound(f"tab {view} belongs to another project than {self._project_id}")
         return view_items(found)
@@ -115,23 +125,32 @@ class Tasks:
     def _query(
         self, conditions: list[dict[str, Any]], include: str, size: int, **params: Any
     ) -> list[dict[str, Any]]:
-        query = {"filters": {"conjunction": "and", "items": conditions}, "ordering": ["tasks:id"]}
-        try:
-            found = self._label_studio.get(
-                "/api/tasks",
-                project=self._project_id,
-                page=1,
-                page_size=size,
-                query=json.dumps(query),
-                include=include,
-                **params,
-            )
-        except NotFound as error:
-            if "Invalid page" in str(error):  # its answer for a first page without rows
-                return []
-            raise
-        tasks: list[dict[str, Any]] = found["tasks"]
-        return tasks
+        """In order of id. Whoever runs Label Studio may have made its pages smaller than ours (TASK_API_PAGE_SIZE_MAX): then
+        several are fetched, or tasks would be taken for gone, and their predictions for missing."""
+        tasks: list[dict[str, Any]] = []
+        after: list[dict[str, Any]] = []
+        while True:
+            items = [*conditions, *after]
+            query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
+            try:
+                found = self._label_studio.get(
+                    "/api/tasks",
+                    project=self._project_id,
+                    page=1,
+                    page_size=size - len(tasks),
+                    query=json.dumps(query),
+                    include=include,
+                    **params,
+                )
+            except NotFound as error:
+                if "Invalid page" in str(error):  # its answer for a first page without rows
+                    return tasks
+                raise
+            page: list[dict[str, Any]] = found["tasks"]
+            tasks += page
+            if not page or len(tasks) >= size or len(page) >= (found.get("total") or 0):
+                return tasks
+            after = [condition("id", "greater", "Number", page[-1]["id"])]
 
 
 def older_of_ours(
@@ -165,11 +184,6 @@ def why_dropped(label_config: str, row: dict[str, Any]) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "; ".join(map(str, said)) if isinstance(said, list) else ""
-
-
-def refused_task(error: OutsideError) -> bool:
-    """Whether an import was refused as a whole (400): none of it was written."""
-    return isinstance(error, Refused) and ": 400 " in str(error)
 
 
 def _in(ids: Sequence[int]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +26,18 @@ class Down(Unavailable):
 
 class Cut(Unavailable):
     """It took the request, and did not answer it as it should."""
+
+
+class Rejected(Cut):
+    """It says that the request is wrong in itself (4xx)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What it will predict for a labeling config: under which version, and what a person should know of it."""
+
+    version: str
+    warnings: tuple[str, ...] = ()
 
 
 class MlBackend:
@@ -47,11 +60,13 @@ class MlBackend:
     def close(self) -> None:
         self._client.close()
 
-    def setup(self, *, project: str, label_config: str) -> str:
-        """The version of what it will predict for this config. Raises Down, Busy, Refused."""
+    def setup(self, *, project: str, label_config: str) -> Offer:
+        """Raises Down, Busy, Refused."""
         body = {"project": project, "schema": label_config, "hostname": "", "access_token": ""}
         try:
             found = self._call("POST", "/setup", body, timeout_s=SETUP_TIMEOUT_S)
+        except Rejected as error:
+            raise Refused(str(error)) from error  # waiting makes no other labeling config of it
         except Cut as error:
             raise Unavailable(str(error)) from error
         version = found.get("model_version") if isinstance(found, dict) else None
@@ -60,7 +75,9 @@ class MlBackend:
                 f"the ML backend at {self._url} names no model_version in its answer to /setup",
                 hint="without one nobody could tell which tasks are done",
             )
-        return version
+        warnings = found.get("warnings") if isinstance(found, dict) else None
+        told = warnings if isinstance(warnings, list) else []
+        return Offer(version=version, warnings=tuple(str(one) for one in told))
 
     def versions(self, project: str) -> list[str]:
         """Those it lists, for this project where it tells them apart; [] where it knows no such question."""
@@ -125,7 +142,7 @@ class MlBackend:
         if status == 404:
             raise Refused(f"{what}: 404, it knows no {path}", hint="is ML_BACKEND_URL an ML backend?")
         if status >= 400:
-            raise Cut(f"{what}: {status} {_said(answer)}")
+            raise (Rejected if status < 500 else Cut)(f"{what}: {status} {_said(answer)}")
         try:
             return answer.json()
         except ValueError as error:

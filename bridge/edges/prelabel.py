@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from redis import Redis
+from redis import Redis, WatchError
+from rq import Worker
 
 from bridge import jobs
 from bridge import prelabel as rules
@@ -19,13 +20,15 @@ from bridge.edges import redis as names
 from bridge.errors import NotFound, SenderError
 from bridge.keys import Layout
 from bridge.prelabel import COMPLETE, FAILED, QUEUED, RUNNING, STOPPED, UNDER_WAY, Account, Order, Pace, View
-from bridge.progress import Progress
+from bridge.progress import Progress, span
 from bridge.records import format_time, parse_time
 
 KEPT_S = 30 * 24 * 3600
 KEPT_JOBS = 500
+TOO_LARGE = "a request that was too large"
 WANTED_MS = 30_000  # how long an enqueued look at what is wanted keeps others from being enqueued
 _SHOWN_FAILURES = 1000
+_SCAN = 200  # values of a hash fetched at a time: one with masks can have a megabyte
 
 
 class Ledger:
@@ -79,8 +82,15 @@ class Ledger:
     def is_split(self) -> bool:
         return self.get("split") == "done"
 
-    def begin(self, now: datetime, done: int) -> None:
-        self.put(state=RUNNING, message="", began_at=format_time(now), done_at_start=done, ended_at="")
+    def begin(self, now: datetime, account: Account) -> None:
+        self.put(
+            state=RUNNING,
+            message="",
+            began_at=format_time(now),
+            # What had the version already is found much quicker than predicted: the time left must not come of it.
+            done_at_start=account.done - account.already + account.waiting,
+            ended_at="",
+        )
 
     def say(self, message: str) -> None:
         if self.get("message") != message:
@@ -138,7 +148,10 @@ class Ledger:
         """Keep what was predicted until it is in Label Studio."""
         if rows:
             mapping: Any = {str(id): json.dumps(made) for id, made in rows.items()}
-            self._redis.hset(self._staged, mapping=mapping)
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hset(self._staged, mapping=mapping)
+            pipe.hincrby(self._fields, "staged_bytes", sum(map(len, mapping.values())))
+            pipe.execute()
 
     def is_staged(self, ids: Sequence[int]) -> set[int]:
         """Those predicted and not yet written, written, or failed: nothing is left to predict for them."""
@@ -151,14 +164,28 @@ class Ledger:
         return {id for values in found for id, value in zip(ids, values, strict=True) if value is not None}
 
     def staged(self, most: int) -> dict[int, list[dict[str, Any]]]:
-        """Some of what waits to be written."""
-        found: Any = self._redis.hscan(self._staged, count=most)
-        cursor, values = found
-        while cursor and len(values) < most:
-            cursor, more = self._redis.hscan(self._staged, cursor, count=most)
+        """Some of what waits to be written: so many tasks at most, and no more JSON than one import should have; one task
+        at least."""
+        most_bytes = rules.WRITE_BYTES
+        values: dict[bytes, bytes] = {}
+        cursor: Any = None
+        while cursor != 0 and len(values) < most and sum(map(len, values.values())) < most_bytes:
+            found: Any = self._redis.hscan(self._staged, cursor or 0, count=min(most, _SCAN))
+            cursor, more = found
             values.update(more)
-        chosen = sorted(values.items(), key=lambda pair: int(pair[0]))[:most]
-        return {int(id): json.loads(made) for id, made in chosen}
+        chosen: dict[int, bytes] = {}
+        room = most_bytes
+        for id, made in sorted(values.items(), key=lambda pair: int(pair[0]))[:most]:
+            room -= len(made)
+            if chosen and room < 0:
+                break
+            chosen[int(id)] = made
+        return {id: json.loads(made) for id, made in chosen.items()}
+
+    @property
+    def staged_bytes(self) -> int:
+        """About how much was predicted since everything was last written."""
+        return int(self.get("staged_bytes") or 0)
 
     @property
     def waiting(self) -> int:
@@ -209,11 +236,19 @@ class Ledger:
         found: Any = self._redis.srandmember(self._replace, most)
         return sorted(int(id) for id in found)
 
+    def begin_replacing(self, now_s: float) -> None:
+        due: Any = self._redis.scard(self._replace)
+        self.put(replace_began=now_s, replace_total=int(due))
+
     def replaced(self, ids: Iterable[int], deleted: int) -> None:
         pipe = self._redis.pipeline(transaction=True)
         pipe.hincrby(self._fields, "replaced", deleted)
         pipe.srem(self._replace, *[str(id) for id in ids])
         pipe.execute()
+
+    def write_failed(self) -> int:
+        """Count an import that Label Studio failed at; returns how many there were in a row."""
+        return int(self._redis.hincrby(self._fields, "write_failures", 1))
 
     def account(self) -> Account:
         pipe = self._redis.pipeline(transaction=False)
@@ -277,12 +312,15 @@ class Ledger:
                 unit="tasks",
                 began_at=began_at,
                 updated_at=now,
-                done_at_start=int(fields.get("done_at_start") or 0),
+                done_at_start=int(fields.get("done_at_start") or 0) + account.already,
             )
+        message = fields.get("message", "")
+        if fields.get("state") == RUNNING and not message and fields.get("split") == "done":
+            message = self._at_the_end(fields, account, now)
         return View(
             order=order,
             state=fields.get("state", ""),
-            message=fields.get("message", ""),
+            message=message,
             model_version=fields.get("model_version", ""),
             account=account,
             progress=progress,
@@ -290,7 +328,23 @@ class Ledger:
             ended_at=fields.get("ended_at", ""),
             report_key=layout.prelabel_report(order.id) if fields.get("reported") else "",
             failures=self.failures(failures) if failures else {},
+            warnings=tuple(json.loads(fields.get("warnings") or "[]")),
         )
+
+    def _at_the_end(self, fields: Mapping[str, str], account: Account, now: datetime) -> str:
+        """What is still done when every task is predicted; "" before."""
+        if self.chunks_left:
+            return ""
+        if account.waiting:
+            return f"writes into Label Studio: {account.waiting} tasks left"
+        if began := float(fields.get("replace_began") or 0):
+            total = int(fields.get("replace_total") or 0)
+            due: Any = self._redis.scard(self._replace)
+            done = total - int(due)
+            took_s = now.timestamp() - began
+            left = f", {span(took_s / done * (total - done))} left" if done > 0 else ""
+            return f"deletes older predictions: {done} of {total} tasks{left}"
+        return ""
 
 
 def versions_of(connection: Redis, uid: str) -> list[str]:
@@ -309,39 +363,67 @@ def active(connection: Redis, uid: str) -> str:
     return id if id and Ledger(connection, id).is_running else ""
 
 
+def has_worker(connection: Redis) -> bool:
+    """Whether anybody listens to the queue of these jobs; who was killed counts until his registration runs out."""
+    return bool(Worker.all(queue=queue.open_queue(connection, jobs.PRELABEL)))
+
+
 def release(connection: Redis, uid: str, id: str) -> None:
     """Let another job of the project begin."""
-    if connection.get(names.prelabel_active(uid)) == id.encode():
-        connection.delete(names.prelabel_active(uid))
+    key = names.prelabel_active(uid)
+    with connection.pipeline() as pipe:
+        try:
+            pipe.watch(key)  # type: ignore[no-untyped-call]
+            if pipe.get(key) == id.encode():
+                pipe.multi()
+                pipe.delete(key)
+                pipe.execute()
+        except WatchError:
+            return  # another job has begun meanwhile
 
 
 def _claim(connection: Redis, uid: str, id: str) -> None:
-    """Be the job of the project. Raises SenderError while another one is under way."""
-    if connection.set(names.prelabel_active(uid), id, nx=True):
-        return
-    if other := active(connection, uid):
-        raise SenderError(
-            f"project {uid} is being pre-labelled already (job {other})",
-            hint=f"`python -m sidecar prelabel show {other}` says how far it is",
-        )
-    connection.set(names.prelabel_active(uid), id)  # what stood there is over, or Redis has forgotten it
+    """Be the job of the project. Raises SenderError while another one is under way, however many ask at once."""
+    key = names.prelabel_active(uid)
+    with connection.pipeline() as pipe:
+        while True:
+            try:
+                pipe.watch(key)  # type: ignore[no-untyped-call]
+                if other := active(connection, uid):
+                    raise SenderError(
+                        f"project {uid} is being pre-labelled already (job {other})",
+                        hint=f"`python -m sidecar prelabel show {other}` says how far it is",
+                    )
+                pipe.multi()
+                pipe.set(key, id)  # what stood there is over, or Redis has forgotten it
+                pipe.execute()
+                return
+            except WatchError:
+                continue
 
 
 def ask(connection: Redis, order: Order) -> Ledger:
     """Begin a job. Raises SenderError while another one of the project is under way."""
     ledger = Ledger(connection, order.id)
     ledger.put(order=json.dumps(order.to_json()), state=QUEUED, message="", split="0")
+    # Listed before it is the project's: whatever happens from here on, the sweep and people find it.
+    connection.zadd(names.PRELABELS, {order.id: int(order.id.rpartition("-")[2], 16)})
     try:
         _claim(connection, order.uid, order.id)
     except SenderError:
+        connection.zrem(names.PRELABELS, order.id)
         ledger.forget()
         raise
-    pipe = connection.pipeline(transaction=True)
-    pipe.zadd(names.PRELABELS, {order.id: int(order.id.rpartition("-")[2], 16)})
-    pipe.zremrangebyrank(names.PRELABELS, 0, -KEPT_JOBS - 1)
-    pipe.execute()
+    _forget_oldest(connection)
     ledger.note_job("split", queue.enqueue(connection, jobs.prelabel(order.uid, order.id), at_front=True))
     return ledger
+
+
+def _forget_oldest(connection: Redis) -> None:
+    """Keep the list short; what is under way stays on it, or nobody would take up what it loses."""
+    found: Any = connection.zrange(names.PRELABELS, 0, -KEPT_JOBS - 1)
+    if over := [id for id in found if not Ledger(connection, id.decode()).is_running]:
+        connection.zrem(names.PRELABELS, *over)
 
 
 def stop(connection: Redis, id: str, now: datetime) -> None:
@@ -351,6 +433,16 @@ def stop(connection: Redis, id: str, now: datetime) -> None:
     if not ledger.is_running:
         raise SenderError(f"job {id} is {ledger.state}: there is nothing to stop")
     ledger.end(STOPPED, "stopped by a person; `prelabel resume` goes on where it was", now)
+    write_the_rest(connection, ledger)
+
+
+def write_the_rest(connection: Redis, ledger: Ledger) -> None:
+    """Have what a job that is no longer under way has predicted written, though none of its chunks comes again."""
+    if ledger.waiting:
+        uid = ledger.order().uid
+        ledger.note_job(
+            "finish", queue.enqueue(connection, jobs.prelabel_finish(uid, ledger.id), at_front=True)
+        )
 
 
 def resume(connection: Redis, id: str, now: datetime) -> None:
@@ -365,20 +457,28 @@ def resume(connection: Redis, id: str, now: datetime) -> None:
     _claim(connection, order.uid, id)
     if state in (COMPLETE, FAILED):
         ledger.forget_failures(order.chunk_tasks)
-    ledger.put(state=QUEUED, message="", ended_at="")
+    ledger.put(state=QUEUED, message="", ended_at="", replace_began=0, write_failures=0)
     ledger.note_job("split", queue.enqueue(connection, jobs.prelabel(order.uid, id), at_front=True))
 
 
-def want(connection: Redis, uid: str, ids: Iterable[int]) -> None:
-    """Have these tasks pre-labelled soon, together with what others want of the project until then."""
+def want(connection: Redis, uid: str, ids: Iterable[int], *, by: str = TOO_LARGE) -> None:
+    """Have these tasks pre-labelled soon, together with what others want of the project until then. `by`: why."""
     if not (given := [str(id) for id in ids]):
         return
     pipe = connection.pipeline(transaction=True)
     pipe.sadd(names.prelabel_wanted(uid), *given)
+    pipe.sadd(names.prelabel_wanted_by(uid), by)
     pipe.sadd(names.PRELABEL_WANTED, uid)
     pipe.execute()
     if not active(connection, uid):
         enqueue_wanted(connection, uid)
+
+
+def wanted_by(connection: Redis, uid: str) -> list[str]:
+    """Why tasks of a project are wanted; each reason is told once."""
+    if found := _texts(connection.smembers(names.prelabel_wanted_by(uid))):
+        connection.srem(names.prelabel_wanted_by(uid), *found)
+    return found
 
 
 def enqueue_wanted(connection: Redis, uid: str) -> None:

@@ -254,6 +254,11 @@ def prelabel_wanted(uid: str) -> str:
     return f"{_ROOT}prelabel-wanted:{uid}"
 
 
+def prelabel_wanted_by(uid: str) -> str:
+    """Set of reasons why the next job's tasks are wanted."""
+    return f"{_ROOT}prelabel-wanted-by:{uid}"
+
+
 def prelabel_pending(uid: str) -> str:
     """Set for a while after a look at what is wanted was enqueued."""
     return f"{_ROOT}prelabel-pending:{uid}"

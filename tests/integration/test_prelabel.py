@@ -340,6 +340,186 @@ def test_a_task_deleted_meanwhile_is_named_and_the_others_are_written(work: Work
     assert (view.account.written, view.failures) == (44, {20: "the task is gone from Label Studio"})
 
 
+def test_a_label_studio_with_small_pages_loses_and_doubles_nothing(work: Workplace) -> None:
+    work.studio.page_max = 4  # TASK_API_PAGE_SIZE_MAX
+    for id in range(1, 11):
+        work.studio.add_prediction(id, MADE)
+    view = work.run(filters=("ids=1-45",))
+    assert (view.account.already, view.account.written, view.failures) == (10, 35, {})
+    assert work.predicted() == each_once(range(1, 46))
+
+
+def test_a_label_studio_whose_database_is_locked_is_waited_for(work: Workplace) -> None:
+    answers = ["500 database is locked"] * 3
+    work.studio.refuses = lambda rows: answers.pop() if answers else ""
+    id = work.ask()
+    while answers:
+        work.work()
+        assert (work.view(id).state, work.view(id).message[:6]) == ("running", "waits:")
+        _all_retries_now(work)
+    work.work()
+    assert (work.view(id).state, work.view(id).account.failed) == ("complete", 0)
+    assert work.predicted() == each_once(range(1, 46))
+
+
+def test_a_prediction_at_which_label_studio_fails_costs_only_its_task(work: Workplace) -> None:
+    work.studio.refuses = lambda rows: "500 broken" if any(row["task"] == 9 for row in rows) else ""
+    id = work.ask()
+    for _ in range(10):
+        work.work()
+        if work.view(id).is_over:
+            break
+        _all_retries_now(work)
+    view = work.view(id)
+    assert (view.state, view.account.written, list(view.failures)) == ("complete", 44, [9])
+    assert "500 broken" in view.failures[9]
+    assert work.predicted() == each_once(range(1, 46)) - Counter({(9, MADE): 1})
+
+
+def test_a_label_studio_that_fails_at_everything_fails_no_task(work: Workplace) -> None:
+    work.studio.refuses = lambda rows: "500 disk full"
+    id = work.ask()
+    for _ in range(10):
+        work.work()
+        _all_retries_now(work)
+    view = work.view(id)
+    assert (view.state, view.account.waiting + view.account.failed) == ("running", 45)
+    assert view.account.failed < 20
+    assert "disk full" in view.message
+
+
+def test_imports_shrink_to_what_a_proxy_before_label_studio_lets_through(work: Workplace) -> None:
+    work.studio.refuses = lambda rows: "413 Request Entity Too Large" if len(rows) > 7 else ""
+    view = work.run()
+    assert (view.state, view.account.written, view.account.failed) == ("complete", 45, 0)
+    assert set(work.studio.imports) == {5}  # 45, 22, 11, 5
+    assert work.predicted() == each_once(range(1, 46))
+
+
+def test_large_predictions_go_in_several_imports(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = {**region(), "rle": [7] * 10_000}
+    work.backend.item = lambda task: {"result": [mask], "score": 0.5, "model_version": MADE}
+    monkeypatch.setattr(rules, "WRITE_BYTES", 100_000)
+    assert work.run(filters=("ids=1-44",)).account.written == 44
+    assert work.predicted() == each_once(range(1, 45))
+    assert max(work.studio.imports) == 100_000 // len(json.dumps(mask)) == 3
+    monkeypatch.setattr(rules, "WRITE_BYTES", 10)
+    assert work.run(filters=("ids=45",)).account.written == 1  # one that is larger than all that should be
+
+
+def test_large_predictions_are_not_gathered_for_long() -> None:
+    assert rules.is_time_to_write(
+        waiting=3, since_write_s=0, last_write_s=30, waiting_bytes=rules.WRITE_BYTES
+    )
+
+
+def test_a_config_that_the_model_cannot_fill_ends_the_job_before_anything_is_written(work: Workplace) -> None:
+    work.backend.item = lambda task: {"result": [], "score": 0.0, "model_version": MADE, "unfilled": True}
+    work.backend.warnings = [
+        "<RectangleLabels name=label> stays empty: no label matches a class of the model"
+    ]
+    view = work.run()
+    assert (view.state, view.account.written, work.studio.predictions) == ("failed", 0, [])
+    assert "no label matches a class" in view.message
+
+
+def test_what_the_backend_says_of_the_config_is_shown(work: Workplace) -> None:
+    work.backend.warnings = ["label 'Cta': the model has no class 'cta'"]
+    view = work.run()
+    assert (view.state, view.warnings) == ("complete", tuple(work.backend.warnings))
+    assert work.report(view.order.id)[0]["warnings"] == work.backend.warnings
+
+
+def test_a_config_that_the_backend_refuses_ends_the_job(work: Workplace) -> None:
+    work.backend.setup_status = 400
+    view = work.run()
+    assert (view.state, "no XML" in view.message) == ("failed", True)
+
+
+def test_what_waits_is_written_though_no_part_of_a_stopped_job_comes_again(work: Workplace) -> None:
+    id = work.ask()
+    prelabel.run(UID, id)
+    Ledger(work.here.redis, id).stage({3: [{"result": [], "score": 0.0, "model_version": MADE}]})
+    open_queue = queue.open_queue(work.here.redis, jobs.PRELABEL)
+    open_queue.empty()  # as where every try of its chunks is used up
+    registry.stop(work.here.redis, id, work.clock())
+    work.work()
+    assert work.predicted() == each_once(range(3, 4))
+    assert work.view(id).state == "stopped"
+
+
+def test_what_is_predicted_does_not_wait_for_a_backend_that_went_away(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prelabel_predict, "PATIENCE_S", 0)
+    monkeypatch.setattr(rules, "WRITE_AFTER_S", 0.0)
+    work.backend.statuses = [200, *[503] * 20]
+    id = work.ask(filters=("ids=1-10",))
+    work.work()
+    view = work.view(id)
+    assert (view.state, view.account.written, view.account.waiting) == ("running", 8, 0)
+    assert view.message.startswith("waits:")
+
+
+def test_only_one_of_many_who_ask_at_once_after_a_stale_job_begins(work: Workplace) -> None:
+    work.here.redis.set(names.prelabel_active(UID), "forgotten")
+    at_once, outcomes = threading.Barrier(8), []
+
+    def ask(number: int) -> None:
+        at_once.wait(30)
+        try:
+            registry.ask(work.here.redis, Order(id=f"{UID}-{number:012x}", uid=UID))
+        except SenderError:
+            outcomes.append("refused")
+        else:
+            outcomes.append("begun")
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(30)
+    assert Counter(outcomes) == {"begun": 1, "refused": 7}
+    assert registry.newest(work.here.redis) == [registry.active(work.here.redis, UID)]
+
+
+def test_a_long_job_stays_listed_however_many_short_ones_come(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "KEPT_JOBS", 2)
+    long = work.ask()
+    for number in range(4):
+        uid = f"{20 + number}.1795327200"
+        registry.ask(work.here.redis, Order(id=f"{uid}-{2**44 + number:012x}", uid=uid))
+        registry.stop(work.here.redis, f"{uid}-{2**44 + number:012x}", work.clock())
+    assert long in registry.newest(work.here.redis)
+
+
+def test_tasks_that_need_no_predicting_do_not_shorten_the_time_that_is_left(work: Workplace) -> None:
+    for id in range(1, 36):
+        work.studio.add_prediction(id, MADE)
+    id = work.ask()
+    prelabel.run(UID, id)
+    Ledger(work.here.redis, id).stage({36: [], 37: []})
+    work.clock.sleep(10)
+    assert work.view(id).left_s == pytest.approx(40, abs=1)  # two in ten seconds, of ten
+
+
+def test_the_end_of_a_job_says_what_it_is_at(work: Workplace) -> None:
+    id = work.ask()
+    prelabel.run(UID, id)
+    ledger = Ledger(work.here.redis, id)
+    for name in ledger.chunks():
+        ledger.chunk_done(name)
+    ledger.stage({3: [{"result": [], "model_version": MADE}]})
+    view = work.view(id)
+    assert (view.message, view.left_s) == ("writes into Label Studio: 1 tasks left", None)
+    ledger.wrote(range(1, 46), replace=True)
+    ledger.begin_replacing(work.clock().timestamp() - 10)
+    ledger.replaced(range(1, 10), 9)
+    assert work.view(id).message == "deletes older predictions: 9 of 45 tasks, 40 s left"
+
+
 def test_an_import_whose_answer_was_lost_is_not_repeated(work: Workplace) -> None:
     work.studio.after_write, work.studio.fail = True, [Unavailable("the connection broke")]
     id = work.ask()
@@ -371,6 +551,25 @@ def test_a_stopped_job_writes_what_it_has_and_goes_on_later(work: Workplace) -> 
     assert work.view(id).state == "complete"
     assert work.predicted() == each_once(range(1, 46))
     assert len(list(chain(*work.backend.asked))) == 45, "what was predicted before is not predicted again"
+
+
+def test_a_job_that_is_stopped_at_its_end_replaces_nothing_until_it_is_resumed(work: Workplace) -> None:
+    work.backend.version = "shapes.0"
+    work.run(filters=("ids=1-10",))
+    work.backend.version = MADE
+    id = work.ask(filters=("ids=1-10",), replace=True)
+    work.studio.before_import = lambda: registry.stop(work.here.redis, id, work.clock())
+    work.work()
+    view = work.view(id)
+    assert (view.state, view.account.written, view.account.replaced) == ("stopped", 10, 0)
+    work.studio.before_import = lambda: None
+    registry.resume(work.here.redis, id, work.clock())
+    prelabel.finish(UID, id)  # one that was left in the queue comes before the job begins anew
+    assert work.view(id).state == "queued"
+    work.work()
+    view = work.view(id)
+    assert (view.state, view.account.replaced) == ("complete", 10)
+    assert work.predicted() == each_once(range(1, 11))
 
 
 def test_every_job_can_run_twice(work: Workplace) -> None:
@@ -417,6 +616,8 @@ def test_new_tasks_are_predicted_together(work: Workplace) -> None:
     work.work()
     assert work.predicted() == each_once(range(3, 5))
     assert not work.here.redis.exists(names.prelabel_wanted(UID))
+    (id,) = registry.newest(work.here.redis, UID)
+    assert work.view(id).order.by == "new tasks"
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 import redis
@@ -183,6 +184,33 @@ def test_a_job_can_be_stopped_and_resumed_by_command(desk: Desk) -> None:
     desk.work()
     assert "complete" in desk.run("show", id).output
     assert len(desk.studio.predictions) == 12
+
+
+def test_whoever_waits_for_a_job_that_is_stopped_is_told_so(desk: Desk) -> None:
+    def stop_when_begun() -> None:
+        deadline = time.monotonic() + 60
+        while not (found := registry.newest(desk.clients.redis)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        registry.stop(desk.clients.redis, found[0], datetime.now(UTC))
+
+    stopping = threading.Thread(target=stop_when_begun)
+    stopping.start()
+    waited = desk.run("7")
+    stopping.join()
+    (id,) = registry.newest(desk.clients.redis)
+    assert (waited.exit_code, f"prelabel resume {id}" in waited.stdout) == (1, True)
+    assert "stopped by a person" in waited.stderr
+
+
+def test_a_job_that_nobody_takes_says_which_worker_is_missing(desk: Desk) -> None:
+    shown = desk.run("7", "--no-wait").output
+    assert "nobody listens to the queue `prelabel`: start `python -m workers prelabel`" in shown
+
+
+def test_a_selection_of_nothing_says_so(desk: Desk) -> None:
+    id = desk.run("7", "--no-wait", "--filter", "ids=900-950").output.split()[0]
+    desk.work()
+    assert "no task was selected" in desk.run("show", id).output
 
 
 def test_the_api_begins_shows_lists_stops_and_resumes(desk: Desk) -> None:

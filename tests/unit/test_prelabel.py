@@ -235,6 +235,30 @@ def test_weights_alone_mean_the_version_that_they_give() -> None:
         rules.version_asked("a", [])
 
 
+@pytest.mark.parametrize(
+    ("project", "said"),
+    [
+        ({"model_version": "ours", "show_collab_predictions": True}, ""),
+        ({"model_version": "v1"}, ""),  # chosen by hand
+        ({"model_version": "ours", "show_collab_predictions": False}, "Use predictions to prelabel tasks"),
+        ({"model_version": ""}, "`python -m sidecar connect` has them shown"),
+        ({"model_version": None}, "`python -m sidecar connect` has them shown"),
+        ({"model_version": "v0"}, "the predictions of v0, not of v1"),
+        ({"model_version": "theirs"}, "the predictions of v9, not of v1"),
+        ({"model_version": "away"}, ""),  # a backend that Label Studio knows no version of
+    ],
+)
+def test_it_is_said_when_annotators_will_not_see_the_predictions(project: dict[str, Any], said: str) -> None:
+    backends = [
+        {"title": "ours", "model_version": "v1"},
+        {"title": "theirs", "model_version": "v9"},
+        {"title": "away", "model_version": None},
+    ]
+    found = rules.not_shown(project, backends, ["v1"])
+    assert said in found
+    assert bool(said) is bool(found)
+
+
 # --- what people read
 
 

@@ -148,6 +148,28 @@ def test_a_busy_backend_is_waited_for_with_growing_patience(error: Exception) ->
     assert sleeps.slept == [0.5, 1, 2, 4]
 
 
+def test_what_was_waited_for_is_not_said_any_longer_than_it_was() -> None:
+    errors, said = [Busy("503")], list[str]()
+
+    def ask(batch: Sequence[Task]) -> list[Any]:
+        if errors:
+            raise errors.pop()
+        return good(batch)
+
+    work = Predictions(
+        ask=ask,
+        keep=Kept(),
+        version="v1",
+        asked="",
+        pace=Pace(size=1),
+        after_batch=lambda: True,
+        say=said.append,
+        sleep=Sleeps(),
+    )
+    work.run([{"id": 1}, {"id": 2}])
+    assert said == ["waits: 503", "", ""]
+
+
 def test_patience_ends_and_the_queue_comes_again() -> None:
     sleeps = Sleeps()
 
