@@ -505,7 +505,9 @@ class MlBackendSettings(FromEnv):
     )
     host: str = setting("HOST", text, "address to listen on", default="127.0.0.1")
     port: int = setting("PORT", whole(1, 65535), "port to listen on", default=9090)
-    web_threads: int = setting("WEB_THREADS", whole(4, 256), "requests answered side by side", default=16)
+    web_threads: int = setting(
+        "WEB_THREADS", whole(4, 256), "requests answered side by side, or waiting", default=64
+    )
     predict_threads: int | None = setting(
         "PREDICT_THREADS", whole(1, 256), "processor threads of the model; empty: one a core", default=None
     )

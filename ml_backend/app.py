@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
+import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from ml_backend.metrics import Metrics
 from ml_backend.model import Model
 from ml_backend.models import Models
 from ml_backend.own_model import OwnModel, load_class
+from ml_backend.password import is_right
 from ml_backend.predict import Predictor
 from ml_backend.protocol import read_event, read_predict, read_setup
 from ml_backend.safety import web_rules
@@ -48,8 +50,10 @@ from ml_backend.yolo_model import YoloModel
 
 log = logging.getLogger(__name__)
 NO_TRAINING = 'nothing here learns: neither a <TimelineLabels model_trainable="true"> nor a MODEL_CLASS with a fit of its own'
+_AT_ONCE = 13  # requests that predict: each has the images of some tasks in memory
 _SPARE_THREADS = 3  # of the web threads, for /health, /setup and webhooks
 _FETCHERS = 8
+_RETRY_AFTER_S = 5
 
 
 def create_app(
@@ -60,15 +64,19 @@ def create_app(
     inferences: InferenceLog | None = None,
     versions: VersionBook | None = None,
     multiprocess_dir: str | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Flask:
     """The WSGI app; begins to load the model in the background. Raises SettingsError for half a password.
 
-    `models`, `images`, `inferences` and `versions` are for tests; `multiprocess_dir` is prometheus-client's shared folder."""
+    `models`, `images`, `inferences` and `versions` are for tests; `multiprocess_dir` is prometheus-client's shared folder.
+    `stopping`: whether the program is about to end; time is then over for every request that has begun."""
     if (settings.basic_auth_user is None) != (settings.basic_auth_pass is None):
         raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS: set both, or neither")
     metrics = Metrics(multiprocess_dir=multiprocess_dir)
     versions = versions or _versions(settings)
-    model = _model(settings, models, images, versions, metrics)
+    model = _model(settings, models, images, versions, metrics, _until_the_end(stopping))
+    spare = max(1, settings.web_threads - _SPARE_THREADS)
+    at_once = min(_AT_ONCE, spare)
     backend = Backend(
         model=model,
         versions=versions,
@@ -76,7 +84,8 @@ def create_app(
         metrics=metrics,
         limits=Limits(
             budget_s=settings.predict_budget_s,
-            at_once=max(1, settings.web_threads - _SPARE_THREADS),
+            at_once=at_once,
+            waiting=spare - at_once,
         ),
         handover=Handover(
             give_by_redis(settings.redis_url) if settings.redis_url else nobody,
@@ -98,16 +107,22 @@ def _model(
     images: Images | None,
     versions: VersionBook,
     metrics: Metrics,
+    clock: Callable[[], float],
 ) -> Model:
     if settings.model_class is not None:
         return OwnModel(
             load=lambda: load_class(settings.model_class or ""),
-            yolo=lambda: _yolo(settings, models, images, versions, metrics),
+            yolo=lambda: _yolo(settings, models, images, versions, metrics, clock),
             label_studio_url=settings.label_studio_url,
             api_key=settings.label_studio_api_key,
             folder=Path(settings.cache_dir) / "own_model",
         )
-    return _yolo(settings, models, images, versions, metrics)
+    return _yolo(settings, models, images, versions, metrics, clock)
+
+
+def _until_the_end(stopping: Callable[[], bool]) -> Callable[[], float]:
+    """time.monotonic, later than any deadline once the program ends."""
+    return lambda: math.inf if stopping() else time.monotonic()
 
 
 def _yolo(
@@ -116,6 +131,7 @@ def _yolo(
     images: Images | None,
     versions: VersionBook,
     metrics: Metrics,
+    clock: Callable[[], float],
 ) -> YoloModel:
     if models is None and not settings.model:
         raise SettingsError("MODEL is not set: a MODEL_CLASS that stands on Yolo needs its weights")
@@ -131,6 +147,7 @@ def _yolo(
             open_tracker=_open_tracker,
             book=timelines.book,
             timings=metrics,
+            clock=clock,
         ),
         threshold=settings.model_score_threshold,
         versions=versions,
@@ -168,7 +185,7 @@ def _add_routes(app: Flask, backend: Backend, metrics: Metrics, settings: MlBack
     @app.get("/health")
     def health() -> Response:
         # Open to container probes; but a wrong password is told here, where Label Studio explains it best.
-        if request.authorization is not None:
+        if _names_itself():
             _check_password(settings)
         return jsonify(backend.health())
 
@@ -192,7 +209,7 @@ def _add_routes(app: Flask, backend: Backend, metrics: Metrics, settings: MlBack
         # Label Studio sends annotation events here without the password (ml/models.py, 1.23.2), to a webhook that it
         # adds by itself. The sidecar is the one that records them: they are answered. Nobody learns from a stranger's.
         action, event = read_event(request.get_data(cache=False))
-        if action == "START_TRAINING" or request.authorization is not None:
+        if action == "START_TRAINING" or _names_itself():
             _check_password(settings)
         elif settings.basic_auth_user is not None:
             return jsonify({"status": "ignored"})
@@ -221,6 +238,8 @@ def _add_errors(app: Flask) -> None:
         answer = _refusal(error.status, str(error))
         if isinstance(error, Unauthorized):
             answer.headers["WWW-Authenticate"] = 'Basic realm="ML backend"'
+        if error.status == 503:
+            answer.headers["Retry-After"] = str(_RETRY_AFTER_S)
         if error.status >= 500:
             log.warning("%s %s: %r", request.method, request.path, str(error))
         return answer
@@ -260,19 +279,19 @@ def _refusal(status: int, message: str) -> Response:
 
 
 def _check_password(settings: MlBackendSettings) -> None:
-    """Raises Unauthorized. Both parts are always compared, each in constant time."""
+    """Raises Unauthorized."""
     if settings.basic_auth_user is None or settings.basic_auth_pass is None:
         return
-    given = request.authorization
-    is_basic = given is not None and given.type == "basic"
-    user, password = (given.username or "", given.password or "") if given and is_basic else ("", "")
-    user_right = hmac.compare_digest(user.encode(), settings.basic_auth_user.encode())
-    password_right = hmac.compare_digest(password.encode(), settings.basic_auth_pass.encode())
-    if not (user_right and password_right):
+    header = request.headers.get("Authorization", "")
+    if not is_right(header, user=settings.basic_auth_user, password=settings.basic_auth_pass):
         raise Unauthorized(
             "user name or password is missing or wrong",
             hint="in Label Studio: Settings > Model > edit, authentication method Basic",
         )
+
+
+def _names_itself() -> bool:
+    return bool(request.headers.get("Authorization"))
 
 
 def _models(settings: MlBackendSettings, metrics: Metrics) -> Models:

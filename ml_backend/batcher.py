@@ -1,4 +1,5 @@
-"""What waits for a model goes through it together: one thread takes items of one group in batches.
+"""What waits for a model goes through it together: one thread takes items of one group in batches, or several threads do
+where a model computes side by side.
 
 A group is what fits into one batch (device and shape of the picture). Requests take turns, item by item: somebody who
 opens one task is in the next batch, or the one after it, though a hundred tasks wait.
@@ -43,16 +44,9 @@ class Ticket(Generic[Item, Answer]):
 
     def add(self, group: Hashable, item: Item) -> None:
         """Raises Busy when too many items wait already; what was added before stays in the queue."""
-        self.add_together([(group, item)])
-
-    def add_together(self, items: Sequence[tuple[Hashable, Item]]) -> None:
-        """As `add`; no batch is made before all of them wait."""
-        now = self._batcher.clock()
-        several: list[_Waiting[Item, Answer]] = [
-            _Waiting(group=group, item=item, since=now) for group, item in items
-        ]
-        self._batcher.put(self, several)
-        self._all += several
+        one: _Waiting[Item, Answer] = _Waiting(group=group, item=item, since=self._batcher.clock())
+        self._batcher.put(self, one)
+        self._all.append(one)
 
     def answer(self, index: int) -> Answer:
         """Waits for the item added as number `index`. Raises what the model raised on it."""
@@ -73,7 +67,8 @@ class Ticket(Generic[Item, Answer]):
 
 
 class Batcher(Generic[Item, Answer]):
-    """`run(group, items)` gives an answer an item, in order, and is only ever called by one thread at a time.
+    """`run(group, items)` gives an answer an item, in order, and is called by one thread at a time, or by as many as
+    `lanes` says of the group.
 
     `most` says how many items of a group make a batch. `room`: items that may wait, over all requests. `wait_s`: how
     long a batch that is not full waits for more. `observe` hears how long each item of a
@@ -86,12 +81,14 @@ class Batcher(Generic[Item, Answer]):
         *,
         most: Callable[[Hashable], int],
         room: int,
+        lanes: Callable[[Hashable], int] = lambda group: 1,
         wait_s: float = 0.0,
         observe: Callable[[float], None] = lambda queue_s: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
         self._most = most
+        self._lanes = lanes
         self._room = room
         self._wait_s = wait_s
         self._observe = observe
@@ -99,7 +96,7 @@ class Batcher(Generic[Item, Answer]):
         self._changed = threading.Condition()
         self._turns: deque[Ticket[Item, Answer]] = deque()
         self._waiting = 0
-        self._thread: threading.Thread | None = None
+        self._threads = self._idle = 0
 
     @property
     def waiting(self) -> int:
@@ -109,22 +106,22 @@ class Batcher(Generic[Item, Answer]):
     def ticket(self) -> Ticket[Item, Answer]:
         return Ticket(self)
 
-    def put(self, ticket: Ticket[Item, Answer], items: Sequence[_Waiting[Item, Answer]]) -> None:
+    def put(self, ticket: Ticket[Item, Answer], one: _Waiting[Item, Answer]) -> None:
         """Ticket's own way in."""
         with self._changed:
-            if self._waiting + len(items) > self._room:
+            if self._waiting >= self._room:
                 raise Busy(
                     f"{self._waiting} pictures wait for the model already",
                     hint="try again in a moment, or raise PREDICT_QUEUE",
                 )
             if not ticket.pending:
                 self._turns.append(ticket)
-            ticket.pending.extend(items)
-            self._waiting += len(items)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            ticket.pending.append(one)
+            self._waiting += 1
+            if self._idle < self._waiting and self._threads < max(1, self._lanes(one.group)):
+                self._threads += 1
+                threading.Thread(target=self._work, name="inference", daemon=True).start()
+            self._changed.notify()
 
     def forget(self, ticket: Ticket[Item, Answer]) -> None:
         """Ticket's own way out."""
@@ -137,8 +134,11 @@ class Batcher(Generic[Item, Answer]):
     def _work(self) -> None:
         while True:
             with self._changed:
-                if not self._changed.wait_for(lambda: bool(self._turns), timeout=_IDLE_S):
-                    self._thread = None
+                self._idle += 1
+                found = self._changed.wait_for(lambda: bool(self._turns), timeout=_IDLE_S)
+                self._idle -= 1
+                if not found:
+                    self._threads -= 1
                     return
                 if self._wait_s and self._waiting < self._most(self._turns[0].pending[0].group):
                     self._changed.wait(self._wait_s)

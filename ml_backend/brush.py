@@ -8,6 +8,7 @@ less one (4 each); then for each run 1, which size (2), the run's length less on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -50,20 +51,52 @@ def encode(pixels: np.ndarray) -> list[int]:
     return list(int(text, 2).to_bytes(len(text) // 8, "big"))
 
 
-def decode(rle: Sequence[int]) -> np.ndarray:
-    """The other way: a flat bool array, True where a pixel is marked. Of what `encode` writes."""
+@dataclass(frozen=True)
+class Marked:
+    """The marked pixels of a picture `width` px wide, counted row by row: stretches from `starts` up to `ends`, which are not
+    in them. A photograph's mask takes a few kB so, instead of megabytes."""
+
+    width: int
+    starts: np.ndarray
+    ends: np.ndarray
+
+    @property
+    def area_px(self) -> int:
+        return int((self.ends - self.starts).sum())
+
+    def holds(self, x: int, y: int) -> bool:
+        """Whether a pixel of the picture is marked."""
+        at = y * self.width + x
+        place = int(np.searchsorted(self.starts, at, side="right")) - 1
+        return place >= 0 and at < int(self.ends[place])
+
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right and lower edge in px round all marked pixels, of which there must be one."""
+        top, lower = int(self.starts[0]) // self.width, (int(self.ends[-1]) - 1) // self.width + 1
+        in_one_row = self.starts // self.width == (self.ends - 1) // self.width
+        if not in_one_row.all():
+            return 0, top, self.width, lower
+        left, right = int((self.starts % self.width).min()), int(((self.ends - 1) % self.width).max()) + 1
+        return left, top, right, lower
+
+
+def decode(rle: Sequence[int], *, width: int) -> Marked:
+    """The other way. Of what `encode` writes: every run repeats one value."""
     bits = "".join(f"{byte:08b}" for byte in rle)
     count, word = int(bits[:32], 2), int(bits[32:37], 2) + 1
     sizes = [int(bits[37 + 4 * number : 41 + 4 * number], 2) + 1 for number in range(4)]
-    values = np.zeros(count, dtype=bool)
+    stretches: list[list[int]] = []
     at, filled = 53, 0
     while filled < count:
-        repeated, which = bits[at] == "1", int(bits[at + 1 : at + 3], 2)
-        length = int(bits[at + 3 : at + 3 + sizes[which]], 2) + 1
-        at += 3 + sizes[which]
-        for _ in range(1 if repeated else length):
-            run = length if repeated else 1
-            values[filled : filled + run] = int(bits[at : at + word], 2) > 0
-            at += word
-            filled += run
-    return values[_CHANNELS - 1 :: _CHANNELS]
+        which = sizes[int(bits[at + 1 : at + 3], 2)]
+        length = int(bits[at + 3 : at + 3 + which], 2) + 1
+        at += 3 + which
+        if int(bits[at : at + word], 2):
+            if stretches and stretches[-1][1] == filled:
+                stretches[-1][1] = filled + length  # one run was too long for the form
+            else:
+                stretches.append([filled, filled + length])
+        at += word
+        filled += length
+    found = np.array(stretches, dtype=np.int64).reshape(-1, 2) // _CHANNELS
+    return Marked(width, found[:, 0], found[:, 1])

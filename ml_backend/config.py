@@ -18,6 +18,7 @@ from ml_backend.attributes import Asked, is_true, read_attributes
 from ml_backend.labels import ConfigLabel
 
 _MAX_CHARS = 4_000_000
+_MOST_CONTROLS, _MOST_LABELS = 1000, 200_000
 _LABEL_TAGS = ("label", "choice")
 _MEDIA = ("image", "video")
 _FRAMERATE = 24.0  # what Label Studio's <Video> counts frames with, unless told
@@ -43,7 +44,8 @@ class Source:
 class ControlTag:
     """One control on one picture or video. `kind` is the tag in lower case.
 
-    `skip`: the config wants it left to people. `problems` names what could not be read and was left out."""
+    `skip`: the config wants it left to people. `nested`: its choices are written with the way to them. `per_item`: each page
+    is classified by itself. `problems` names what could not be read and was left out."""
 
     kind: str
     tag: str
@@ -53,6 +55,8 @@ class ControlTag:
     asked: Asked
     skip: bool = False
     per_region: bool = False
+    per_item: bool = False
+    nested: bool = False
     problems: tuple[str, ...] = ()
 
     @property
@@ -76,13 +80,29 @@ def parse_config(text: str) -> tuple[ControlTag, ...]:
         root = ElementTree.fromstring(text.strip() or "<View/>")
     except (ElementTree.ParseError, ValueError) as error:
         raise SenderError(f"the labeling config is not XML: {error}") from error
+    try:
+        return _controls_of(root)
+    except RecursionError as error:
+        raise SenderError("the labeling config is nested too deeply") from error
+
+
+def _controls_of(root: ElementTree.Element) -> tuple[ControlTag, ...]:
+    """Raises SenderError, RecursionError."""
     elements = [element for element in root.iter() if isinstance(element.tag, str)]
     sources = {source.name: source for element in elements if (source := _source(element))}
     controls = [control for element in elements for control in _controls(element, sources)]
-    return tuple(
-        _with_labels_of_the_source(control, controls) if control.kind == "videorectangle" else control
-        for control in controls
-    )
+    # What many controls read from each other costs the square of their number, and everybody else the time.
+    if len(controls) > _MOST_CONTROLS:
+        raise SenderError(f"the labeling config has {len(controls)} controls; {_MOST_CONTROLS} at most")
+    found: list[ControlTag] = []
+    labels = 0
+    for control in controls:
+        is_track = control.kind == "videorectangle"
+        found.append(_with_labels_of_the_source(control, controls) if is_track else control)
+        labels += len(found[-1].labels)
+        if labels > _MOST_LABELS:
+            raise SenderError(f"the labeling config has more than {_MOST_LABELS} labels")
+    return tuple(found)
 
 
 def _source(element: ElementTree.Element) -> Source | None:
@@ -105,18 +125,33 @@ def _controls(element: ElementTree.Element, sources: Mapping[str, Source]) -> li
     if not name or not on:
         return []
     asked, problems = read_attributes(element.attrib)
+    nested = is_true(element.get("allowNested"))
     control = ControlTag(
         kind=element.tag.lower(),
         tag=element.tag,
         name=name,
         source=on[0],
-        labels=tuple(_labels(element, ())),
+        labels=_choosable(element, nested=nested),
         asked=asked,
         skip=is_true(element.get("model_skip")),
         per_region=is_true(element.get("perRegion")),
+        per_item=is_true(element.get("perItem")),
+        nested=nested,
         problems=tuple(f"{element.tag} {name!r}: {problem}" for problem in problems),
     )
     return [control, *(replace(control, source=source, problems=()) for source in on[1:])]
+
+
+def _choosable(element: ElementTree.Element, *, nested: bool) -> tuple[ConfigLabel, ...]:
+    """The labels that a person could choose, so that what is predicted can be shown (1.23.2: Choice.jsx, NewTaxonomy.tsx)."""
+    found = _labels(element, ())
+    above = {label.path[:-1] for label in found}
+    kind = element.tag.lower()
+    if kind == "choices" and not nested:
+        return tuple(label for label in found if len(label.path) == 1)
+    if kind == "choices" or (kind == "taxonomy" and is_true(element.get("leafsOnly"))):
+        return tuple(label for label in found if label.path not in above)
+    return tuple(found)
 
 
 def _labels(element: ElementTree.Element, above: tuple[str, ...]) -> list[ConfigLabel]:
@@ -137,7 +172,7 @@ def _labels(element: ElementTree.Element, above: tuple[str, ...]) -> list[Config
                     written=written,
                     path=path,
                     predicted_values=tuple(_split(child.get("predicted_values", ""))),
-                    point=int(index) if index.isdigit() and len(index) < 6 else None,
+                    point=int(index) if index.isdecimal() and len(index) < 6 else None,
                 )
             )
         found += _labels(child, path)
@@ -160,17 +195,17 @@ def _split(text: str) -> list[str]:
 
 
 def framerate_of(source: Source, data: Mapping[str, Any]) -> float:
-    """Frames a second, as Label Studio counts them for this task. Raises SenderError."""
+    """Frames a second, as Label Studio counts them for this task (1.23.2, Video.js): 24 where it can read none, and of a number
+    below 1 the seconds a frame. Raises SenderError."""
     raw: Any = source.framerate
-    if not raw:
-        return _FRAMERATE
-    if raw.startswith("$"):
-        raw = _looked_up(raw[1:], data)
     try:
-        rate = float(raw)
-    except (TypeError, ValueError):
+        rate = float(_looked_up(raw[1:], data) if raw.startswith("$") else raw)
+    except (TypeError, ValueError, SenderError):
         rate = math.nan
-    if not (math.isfinite(rate) and 0 < rate <= 1000):
+    if math.isnan(rate) or not rate:
+        return _FRAMERATE
+    rate = 1 / rate if 0 < rate < 1 else rate
+    if not 0 < rate <= 1000:
         raise SenderError(
             f"framerate={raw!r} of <Video name={source.name!r}> is no number of frames a second"
         )
@@ -220,7 +255,7 @@ def _looked_up(path: str, data: Mapping[str, Any]) -> Any:
     for step in filter(None, re.split(r"[.\[\]]+", path)):
         if isinstance(found, Mapping) and step in found:
             found = found[step]
-        elif isinstance(found, list) and step.isdigit() and int(step) < len(found):
+        elif isinstance(found, list) and step.isdecimal() and int(step) < len(found):
             found = found[int(step)]
         else:
             keys = ", ".join(sorted(map(str, data))[:20]) or "none"

@@ -93,5 +93,9 @@ class Detector(Protocol):
     def devices(self) -> tuple[str, ...]:
         """Where it can run here."""
 
+    def reduction(self, width: int, height: int, *, look: Look) -> int:
+        """By what whole number a picture of this size in px may be divided without less being found: 1 for not at all.
+        Width and height may be swapped, for a picture that is not upright yet."""
+
     def predict(self, images: Sequence[Image.Image], *, look: Look) -> list[Found]:
         """One Found per RGB image, in order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from bridge.errors import OutsideError
@@ -17,6 +18,7 @@ from ml_backend.problems import TaskProblem
 
 log = logging.getLogger(__name__)
 _FADES = 0.9  # of what earlier requests weigh, with each further one
+_PROJECTS = 500  # remembered; one with videos needs a thousand times as long as one with pictures
 
 Give = Callable[[str, Sequence[int]], bool]
 """Has the job do these tasks of a project; False when nobody would. Raises OutsideError."""
@@ -34,19 +36,22 @@ class Handover:
         self._give = give
         self._budget_s = budget_s
         self._lock = threading.Lock()
-        self._seconds = self._tasks = 0.0
+        self._took: OrderedDict[str, tuple[float, float]] = OrderedDict()  # project -> seconds, tasks
 
-    def took(self, tasks: int, seconds: float) -> None:
+    def took(self, project: str, tasks: int, seconds: float) -> None:
         """Remember how long a request took. Many tasks in one request count for more than one alone."""
         if tasks:
             with self._lock:
-                self._seconds = _FADES * self._seconds + seconds
-                self._tasks = _FADES * self._tasks + tasks
+                seconds_before, tasks_before = self._took.pop(project, (0.0, 0.0))
+                self._took[project] = (_FADES * seconds_before + seconds, _FADES * tasks_before + tasks)
+                while len(self._took) > _PROJECTS:
+                    self._took.popitem(last=False)
 
-    def is_too_much(self, tasks: int) -> bool:
-        """Whether so many would not be done in time, as far as the last requests tell."""
+    def is_too_much(self, project: str, tasks: int) -> bool:
+        """Whether so many would not be done in time, as far as the project's last requests tell."""
         with self._lock:
-            return self._tasks > 0 and tasks * self._seconds / self._tasks > self._budget_s
+            seconds_before, tasks_before = self._took.get(project, (0.0, 0.0))
+            return tasks_before > 0 and tasks * seconds_before / tasks_before > self._budget_s
 
     def take(self, project: str, ids: Sequence[object]) -> bool:
         """Hand these tasks over; False when that is not possible."""

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import httpx
 from bridge.errors import BridgeError, NotFound
 from bridge.settings import MIB
 from bridge.store import ObjectStore
-from ml_backend.decode import LoadedImage, decode
+from ml_backend.decode import LoadedImage, Reducible, decode
 from ml_backend.image_cache import ImageCache, Kept
 from ml_backend.problems import TaskProblem
 from ml_backend.references import (
@@ -39,6 +40,7 @@ from ml_backend.safety import GuardedTransport, WebRules, check_url
 
 _READ_OUT = 64 * 1024
 _MAX_REDIRECTS = 5
+_AHEAD = 4  # kept copies decoded side by side
 _ACCESS_TOKEN_S = 200.0  # Label Studio 1.23.2 gives access tokens that live 300 s
 _TOKEN_HINT = "check LABEL_STUDIO_API_KEY, and that its user may see the project"
 
@@ -46,8 +48,10 @@ _TOKEN_HINT = "check LABEL_STUDIO_API_KEY, and that its user may see the project
 class Images(Protocol):
     """Where the predictor gets its images from."""
 
-    def load(self, reference: str, *, task_id: int | None = None) -> LoadedImage:
-        """Raises TaskProblem."""
+    def load(
+        self, reference: str, *, task_id: int | None = None, reducible: Reducible | None = None
+    ) -> LoadedImage:
+        """`reducible`: see `decode`. Raises TaskProblem."""
 
     def video(self, reference: str, *, task_id: int | None = None) -> AbstractContextManager[Path]:
         """A file with the video, for as long as it is needed. Raises TaskProblem on entering."""
@@ -92,13 +96,22 @@ class ImageLoader:
         self._http = http or httpx.Client(follow_redirects=False, transport=GuardedTransport(self._rules))
         self._clock = clock
         self._token = Token(api_key, label_studio_url, self._http, clock)
+        self._ahead = ThreadPoolExecutor(_AHEAD, thread_name_prefix="decode")
         self._stores: dict[str, ObjectStore] = {}
         self._stores_lock = threading.Lock()
 
-    def load(self, reference: str, *, task_id: int | None = None) -> LoadedImage:
+    def load(
+        self, reference: str, *, task_id: int | None = None, reducible: Reducible | None = None
+    ) -> LoadedImage:
         """The image as displayed, RGB. Raises TaskProblem saying which image, what is wrong, and what to do."""
-        body = self._fetch(self._place(reference, task_id), self._limits)
-        return decode(body, max_pixels=self._limits.max_pixels, what=shown(reference))
+
+        def decoded(body: bytes) -> LoadedImage:
+            return decode(
+                body, max_pixels=self._limits.max_pixels, what=shown(reference), reducible=reducible
+            )
+
+        ahead = _Ahead(self._ahead, decoded)
+        return ahead.decoded(self._fetch(self._place(reference, task_id), self._limits, ahead))
 
     @contextmanager
     def video(self, reference: str, *, task_id: int | None = None) -> Iterator[Path]:
@@ -115,32 +128,34 @@ class ImageLoader:
             reference, label_studio_url=self._url, task_id=task_id, document_root=self._document_root
         )
 
-    def _fetch(self, place: Place, limits: Limits) -> bytes:
+    def _fetch(self, place: Place, limits: Limits, ahead: _Ahead | None = None) -> bytes:
+        """`ahead`: for what may be kept; videos are not, since they would push all images out."""
         if isinstance(place, Web):
-            return self._from_web(place.url, limits)
+            return self._from_web(place.url, limits, ahead)
         if isinstance(place, InBucket):
-            return self._from_bucket(place, limits)
+            return self._from_bucket(place, limits, ahead)
         if isinstance(place, OnDisk):
             return self._from_disk(place.path, limits)
         assert isinstance(place, Inline)
         return place.body
 
-    def _from_bucket(self, place: InBucket, limits: Limits) -> bytes:
+    def _from_bucket(self, place: InBucket, limits: Limits, ahead: _Ahead | None) -> bytes:
         what = f"s3://{place.bucket}/{place.key}"
         with self._stores_lock:
             if place.bucket not in self._stores:
                 self._stores[place.bucket] = self._open_bucket(place.bucket)
             store = self._stores[place.bucket]
         try:
+            kept = self._kept(what, ahead)
             info = store.head(place.key)
             if info is None:
                 raise NotFound(f"there is no object {what}")
             self._check_size(what, info.size_bytes, limits)
             state = f"{info.md5}-{info.size_bytes}-{info.last_modified.isoformat()}"
-            if (kept := self._kept(what, limits)) is not None and kept.tag == state:
+            if kept is not None and kept.tag == state:
                 return kept.body
             body = store.get(place.key)
-            if self._cache is not None and limits is self._limits and len(body) == info.size_bytes:
+            if self._cache is not None and ahead is not None and len(body) == info.size_bytes:
                 self._cache.put(what, state, body)
             return body
         except TaskProblem:
@@ -152,9 +167,14 @@ class ImageLoader:
                 "unreachable" if error.retryable else "refused", f"{what}: {error}", passing=True
             ) from error
 
-    def _kept(self, source: str, limits: Limits) -> Kept | None:
-        """Images only: videos would push all of them out."""
-        return self._cache.get(source) if self._cache is not None and limits is self._limits else None
+    def _kept(self, source: str, ahead: _Ahead | None) -> Kept | None:
+        """What the cache has, being decoded already: mostly it is still what the source has."""
+        if self._cache is None or ahead is None:
+            return None
+        kept = self._cache.get(source)
+        if kept is not None:
+            ahead.begin(kept.body)
+        return kept
 
     def _from_disk(self, path: Path, limits: Limits) -> bytes:
         try:
@@ -171,11 +191,11 @@ class ImageLoader:
                 hint=f"reduce it, or raise {limits.settings}_MAX_MIB",
             )
 
-    def _from_web(self, url: str, limits: Limits) -> bytes:
+    def _from_web(self, url: str, limits: Limits, ahead: _Ahead | None) -> bytes:
         deadline = self._clock() + limits.timeout_s
         what = shown(url)
         try:
-            return self._following(url, what, deadline, limits)
+            return self._following(url, what, deadline, limits, ahead)
         except httpx.TimeoutException as error:
             raise self._too_slow(what, limits) from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
@@ -186,14 +206,14 @@ class ImageLoader:
                 passing=True,
             ) from error
 
-    def _following(self, url: str, what: str, deadline: float, limits: Limits) -> bytes:
+    def _following(self, url: str, what: str, deadline: float, limits: Limits, ahead: _Ahead | None) -> bytes:
         asked_again = False
         hops = 0
         while hops <= _MAX_REDIRECTS:
             check_url(url, self._rules)
             ours = is_label_studio(url, self._url)
             headers = self._token.headers(renew=asked_again) if ours else {}
-            kept = self._kept(_unsigned(url), limits)
+            kept = self._kept(_unsigned(url), ahead)
             headers |= _unless_still(kept)
             left = max(0.1, deadline - self._clock())
             timeout = httpx.Timeout(left, connect=min(5.0, left))
@@ -222,7 +242,7 @@ class ImageLoader:
                     return kept.body
                 self._check_status(what, answer.status_code, ours=ours)
                 body = self._body(answer, what, deadline, limits)
-                if self._cache is not None and limits is self._limits and (tag := _tag_of(answer)):
+                if self._cache is not None and ahead is not None and (tag := _tag_of(answer)):
                     self._cache.put(_unsigned(url), tag, body)
                 return body
         raise TaskProblem("address", f"{what} redirects more than {_MAX_REDIRECTS} times")
@@ -265,6 +285,29 @@ class ImageLoader:
         if is_label_studio(url, self._url):
             return "is Label Studio running, and is LABEL_STUDIO_URL right?"
         return "is the server running, and can this machine reach it?"
+
+
+class _Ahead:
+    """One picture's kept copy, decoded while its source is asked whether it is still the same."""
+
+    def __init__(self, pool: Executor, decode: Callable[[bytes], LoadedImage]) -> None:
+        self._pool = pool
+        self._decode = decode
+        self._begun: tuple[bytes, Future[LoadedImage]] | None = None
+
+    def begin(self, body: bytes) -> None:
+        if self._begun is None:
+            self._begun = body, self._pool.submit(self._decode, body)
+
+    def decoded(self, body: bytes) -> LoadedImage:
+        """What was begun, if it is that. Raises TaskProblem."""
+        if self._begun is None:
+            return self._decode(body)
+        kept, image = self._begun
+        if body is kept:
+            return image.result()
+        image.cancel()
+        return self._decode(body)
 
 
 def _read_out(answer: httpx.Response) -> None:

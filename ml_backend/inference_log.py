@@ -4,11 +4,13 @@ and counted.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import math
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -21,6 +23,7 @@ from ml_backend.predict import TaskResult
 
 log = logging.getLogger(__name__)
 _ROOM = 500  # requests waiting for Redis; of one task each a few MB
+_END_S = 3.0  # for what waits when the program ends
 _BODY_BYTES = (
     512 * 1024
 )  # one write to Redis, which has 250 ms; "Retrieve predictions" can be ten thousand tasks
@@ -67,10 +70,14 @@ class BackgroundInferenceLog:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="inference-log", daemon=True)
                 self._thread.start()
+                atexit.register(self.flush, _END_S)
 
-    def flush(self) -> None:
+    def flush(self, most_s: float = 60.0) -> None:
         """Wait until everything appended so far was sent or dropped; for the end of the program, and tests."""
-        self._queue.join()
+        until = time.monotonic() + most_s
+        with self._queue.all_tasks_done:
+            while self._queue.unfinished_tasks and (left := until - time.monotonic()) > 0:
+                self._queue.all_tasks_done.wait(left)
 
     def _run(self) -> None:
         while True:

@@ -13,11 +13,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from bridge.agreement import area, clip
 from bridge.shapes import Point, RotatedBox, Size, corners_of
-from ml_backend.brush import decode
+from ml_backend.brush import Marked, decode
 from ml_backend.controls.base import Region
 from ml_backend.plan import Plan, Planned
 from ml_backend.predict import TaskResult
@@ -115,10 +113,9 @@ class _Object:
         return self.lead["original_width"], self.lead["original_height"]
 
     @cached_property
-    def mask(self) -> np.ndarray:
-        """Of a brush: bool (height, width)."""
-        width, height = self.size
-        return decode(self.lead["value"]["rle"]).reshape(height, width)
+    def mask(self) -> Marked:
+        """Of a brush."""
+        return decode(self.lead["value"]["rle"], width=self.size[0])
 
     @cached_property
     def outline(self) -> list[Point]:
@@ -128,20 +125,21 @@ class _Object:
             return list(corners_of(_box(value), self.size))
         if self.type == "polygonlabels":
             return [_pixels(x, y, self.size) for x, y in value["points"]]
-        down, across = np.nonzero(self.mask)
-        return _rectangle(across.min(), down.min(), across.max() + 1.0, down.max() + 1.0)
+        return _rectangle(*self.mask.box())
 
     @cached_property
     def area_px(self) -> float:
-        return float(self.mask.sum()) if self.type == "brushlabels" else area(self.outline)
+        return float(self.mask.area_px) if self.type == "brushlabels" else area(self.outline)
 
     def holds(self, x: float, y: float) -> bool:
-        """Whether it covers a point given in percent."""
+        """Whether it covers a point given in percent. None covers one beside the picture, or a NaN."""
+        if not (0 <= x <= 100 and 0 <= y <= 100):
+            return False
         across, down = _pixels(x, y, self.size)
         if self.type != "brushlabels":
             return _inside(self.outline, across, down)
         width, height = self.size
-        return bool(self.mask[min(int(down), height - 1), min(int(across), width - 1)])
+        return self.mask.holds(min(int(across), width - 1), min(int(down), height - 1))
 
     def iou(self, box: RotatedBox) -> float:
         """With a rectangle; of a polygon or a brush, the rectangle round it counts."""

@@ -1,15 +1,19 @@
 """Which label of the labeling config a class of the model becomes. Pure.
 
-A label claims classes by its `predicted_values` (a comma list); one without a match there is compared by its own
-name. Upper and lower case and surrounding spaces do not count. Several classes may become one label; a class
-that two labels claim goes to the first, and the second is reported.
+A label claims classes by its `predicted_values` (a comma list, in which a class that holds commas itself is written as it
+is); one without a match there is compared by its own name. Upper and lower case, surrounding spaces and the way an
+accent is coded do not count. Several classes may become one label; a class that two labels claim goes to the first,
+and the second is reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
+
+_MOST_PARTS = 12  # of a class's name, between its commas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +54,15 @@ def match_labels(labels: Sequence[ConfigLabel], class_names: Sequence[str]) -> L
     problems: list[str] = []
     named: list[ConfigLabel] = []
     for label in labels:
-        known = [value for value in label.predicted_values if key_of(value) in by_key]
-        unknown = [value for value in label.predicted_values if key_of(value) not in by_key]
+        listed = _listed_classes(label.predicted_values, by_key)
+        known = [key for key, there in listed if there]
+        unknown = [text for text, there in listed if not there]
         if unknown:
             problems.append(f"label {label.value!r}: the model has no class {', '.join(map(repr, unknown))}")
         if not known:
             named.append(label)
-        for value in known:
-            _claim(owner, key_of(value), label, problems)
+        for key in known:
+            _claim(owner, key, label, problems)
     for label in named:
         for key in dict.fromkeys((key_of(label.value), key_of(label.written))):
             if key in by_key:
@@ -132,9 +137,9 @@ def chosen_classes(
         return None, ()
     found: dict[str, None] = {}
     unknown: list[str] = []
-    for item in asked:
-        names = [name for name in class_names if key_of(name) == key_of(item)]
-        if not names and item.isdigit() and len(item) < 6 and int(item) < len(class_names):
+    for item, is_key in _listed_classes(asked, {key_of(name) for name in class_names}):
+        names = [name for name in class_names if is_key and key_of(name) == item]
+        if not names and item.isdecimal() and len(item) < 6 and int(item) < len(class_names):
             names = [class_names[int(item)]]
         found |= dict.fromkeys(names)
         if not names:
@@ -144,23 +149,42 @@ def chosen_classes(
 
 def key_of(name: str) -> str:
     """What of a name counts when names are compared."""
-    return name.strip().casefold()
+    parts = [part.strip() for part in unicodedata.normalize("NFC", name).casefold().split(",")]
+    return unicodedata.normalize("NFC", ",".join(filter(None, parts)))
 
 
 def _claim(owner: dict[str, ConfigLabel], key: str, label: ConfigLabel, problems: list[str]) -> None:
     first = owner.setdefault(key, label)
     if (first.written, first.path) != (label.written, label.path):
         problems.append(
-            f"labels {first.value!r} and {label.value!r} both claim the class {key!r}: {first.value!r} gets it"
+            f"labels {_called(first)} and {_called(label)} both claim the class {key!r}: {_called(first)} gets it"
         )
+
+
+def _called(label: ConfigLabel) -> str:
+    """A label in words; a choice below others with the way to it, since leaves of one name are common."""
+    return repr(" / ".join(label.path) if len(label.path) > 1 else label.value)
+
+
+def _listed_classes(listed: Sequence[str], known: Container[str]) -> list[tuple[str, bool]]:
+    """The keys of the classes that a comma list names, with True; what names none as it is, with False. A class with commas in
+    its name is several items of the list: from each item on, the longest name that is known counts."""
+    found: list[tuple[str, bool]] = []
+    at = 0
+    while at < len(listed):
+        ends = range(min(len(listed), at + _MOST_PARTS), at, -1)
+        end = next((end for end in ends if key_of(",".join(listed[at:end])) in known), None)
+        found.append((listed[at], False) if end is None else (key_of(",".join(listed[at:end])), True))
+        at = at + 1 if end is None else end
+    return found
 
 
 def _classes(label: ConfigLabel, class_names: Sequence[str]) -> tuple[list[str], list[str]]:
     if not label.predicted_values:
         return list(class_names), []
-    keys = {key_of(value) for value in label.predicted_values}
-    known = {key_of(name) for name in class_names}
-    unknown = [value for value in label.predicted_values if key_of(value) not in known]
+    listed = _listed_classes(label.predicted_values, {key_of(name) for name in class_names})
+    keys = {key for key, there in listed if there}
+    unknown = [text for text, there in listed if not there]
     return [name for name in class_names if key_of(name) in keys], unknown
 
 

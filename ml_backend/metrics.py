@@ -15,6 +15,7 @@ _STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 _PICTURES = (1, 2, 4, 8, 16, 32, 64)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MOST_LABELS = 500  # labels are what people write into configs: a series each, but not without end
+_LABEL = 200  # letters of a label
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
 
@@ -37,7 +38,9 @@ class Metrics:
             "ml_backend_task_problems", "Tasks without prediction, by reason", ["reason"], **own
         )
         self.regions = Counter("ml_backend_regions", "Regions sent to Label Studio", **own)
-        self.busy = Counter("ml_backend_busy", "Predictions refused because too many were running", **own)
+        self.busy = Counter(
+            "ml_backend_busy", "Predictions refused because too many were running or waiting", **own
+        )
         self.handed_over = Counter(
             "ml_backend_tasks_handed_over", "Tasks that the pre-labelling job does instead", **own
         )
@@ -52,7 +55,11 @@ class Metrics:
         )
         self._encode = Histogram("ml_backend_encode_seconds", "Making one task's regions", **steps)
         self._batch = Histogram(
-            "ml_backend_batch_pictures", "Pictures in one batch", ["engine"], buckets=_PICTURES, **own
+            "ml_backend_batch_pictures",
+            "Pictures computed together: in one batch, or side by side",
+            ["engine"],
+            buckets=_PICTURES,
+            **own,
         )
         self._label_regions = Counter("ml_backend_label_regions", "Regions by label", ["label"], **own)
         self._scores = Histogram("ml_backend_region_score", "Scores of regions", buckets=_SCORES, **own)
@@ -125,6 +132,7 @@ class Metrics:
                 self._scores.observe(score)
 
     def _known(self, label: str) -> str:
+        label = label[:_LABEL]
         with self._labels_lock:
             if label in self._labels or len(self._labels) < _MOST_LABELS:
                 self._labels.add(label)

@@ -75,9 +75,26 @@ class Network:
         """Whether `difference` understands its outputs: YOLO's own heads, not RT-DETR's, which stretches pictures."""
         return not self._reader.scale_fill
 
+    def reduction(self, width: int, height: int, imgsz: int | None) -> int:
+        """By what a picture may be divided before `prepare`; 1 for masks, which are made at the picture's own size."""
+        if self.task == "segment":
+            return 1
+        size = max(self._size(imgsz))
+        if (
+            self.task == "classify"
+        ):  # its shorter side is brought to `size`, by a better filter than the others
+            return max(1, min(width, height) // (2 * size))
+        side = min(width, height) if self._reader.scale_fill else max(width, height)
+        return max(1, int(side // size))
+
+    def _size(self, imgsz: int | None) -> tuple[int, int]:
+        """Height and width in px of what goes in."""
+        height, width = self._check_imgsz(imgsz or self._imgsz, stride=self._stride, min_dim=2)
+        return height, width
+
     def prepare(self, picture: Image.Image, imgsz: int | None) -> np.ndarray:
         """The RGB picture as the network wants it: reduced to `imgsz`, with bars up to a multiple of its stride."""
-        height, width = self._check_imgsz(imgsz or self._imgsz, stride=self._stride, min_dim=2)
+        height, width = self._size(imgsz)
         if self.task == "classify":
             seen: np.ndarray = self._transforms([height, width])(picture).numpy()
             return seen

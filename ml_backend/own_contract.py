@@ -63,7 +63,24 @@ def contract_of(cls: type) -> Contract:
 
 def learns(cls: type) -> bool:
     """Whether somebody wrote a fit(): the one of label-studio-ml's base does nothing."""
-    return any("fit" in base.__dict__ for base in cls.__mro__ if base.__name__ != _BASE)
+    return _writes(cls, "fit") or (contract_of(cls) == "1.x" and _writes(cls, "process_event"))
+
+
+def train_events(cls: type) -> tuple[str, ...]:
+    """The events that a class of 1.x says it learns from, PROJECT_UPDATED among them unless it says otherwise. The server
+    of the 2.x line does not ask its classes."""
+    told = getattr(cls, "TRAIN_EVENTS", ()) if contract_of(cls) == "1.x" else ()
+    return tuple(told) if isinstance(told, list | tuple | set | frozenset) else ()
+
+
+def train(model: Any, event: str, data: Mapping[str, Any], *, workdir: Path, job_id: str) -> Any:
+    """What fit() answers; a class of 1.x may look at events in a process_event() of its own. Raises what they raise."""
+    if contract_of(type(model)) != "1.x":
+        return model.fit(event, data)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if _writes(type(model), "process_event"):
+        return model.process_event(event, data, job_id, {"workdir": str(workdir)})
+    return model.fit((), workdir=str(workdir), event=event, data=data, job_id=job_id)
 
 
 def make(
@@ -102,12 +119,15 @@ def read_answer(answer: Any, count: int) -> list[tuple[dict[str, Any], ...]]:
     """For each of `count` tasks its predictions: {"result": [regions], "score": number}.
 
     Takes lists of dicts, lists of lists of them, objects with `predictions` (2.x's ModelResponse) and with serialize() or
-    model_dump(). Raises ValueError saying what is wrong."""
+    model_dump(). Nothing at all, as models that only answer what a person draws give for everything else, is no
+    prediction for any task. Raises ValueError saying what is wrong."""
     items = answer
     if isinstance(items, Mapping):
         items = items.get("results", items.get("predictions"))
     elif hasattr(items, "predictions"):
         items = items.predictions
+    if items is None or (isinstance(items, list | tuple) and not items):
+        return [()] * count
     if not isinstance(items, list | tuple):
         raise ValueError(f"predict() answered a {type(answer).__name__}, not a list of predictions")
     if len(items) != count:
@@ -183,6 +203,11 @@ def _plain_number(value: Any) -> Any:
     if hasattr(value, "serialize") or hasattr(value, "model_dump") or hasattr(value, "dict"):
         return _plain(value)
     raise TypeError(f"a {type(value).__name__}")
+
+
+def _writes(cls: type, name: str) -> bool:
+    """Whether a method is somebody's own."""
+    return any(name in base.__dict__ for base in cls.__mro__ if base.__name__ != _BASE)
 
 
 def _accepted(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:

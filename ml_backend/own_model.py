@@ -111,7 +111,7 @@ class OwnModel:
         deadline = self._clock() + wait_s
         made = self._model(request.project, request.label_config, deadline)
         if request.extra_params is not None:
-            self._tell_extra_params(made.model, request)
+            self._take_extra_params(made.model, request)
         if self._yolo is not None:
             return self._tagged(self._yolo, made).setup(request, wait_s=max(0.0, deadline - self._clock()))
         return Offer(model_version=self._version(made))
@@ -154,7 +154,7 @@ class OwnModel:
         cls = self._loaded(0.0)
         if not own_contract.learns(cls):
             return self._yolo.learn(action, event) if self._yolo is not None else None
-        if action not in EVENTS:
+        if action not in EVENTS and action not in own_contract.train_events(cls):
             return None
         project = event.get("project")
         fields = project if isinstance(project, Mapping) else {}
@@ -183,13 +183,14 @@ class OwnModel:
         left = deadline - self._clock()
         if left <= 0:
             return [_late(task) for task in tasks]
-        asked = copy.deepcopy(
-            tasks
-        )  # a model that writes into its tasks shall not see that when it is asked again
         try:
+            asked = _copied(tasks)
             answered = self._asked(model, asked, params, left, asking)
             join = _result if asking is None else asking.result
-            return [join(task, predictions) for task, predictions in zip(tasks, answered, strict=True)]
+            return [
+                join(task, predictions) if predictions else _nothing(task)
+                for task, predictions in zip(tasks, answered, strict=True)
+            ]
         except _NotInTime:
             return [_late(task) for task in tasks]
         except Exception as error:
@@ -256,8 +257,8 @@ class OwnModel:
         with self._memory:
             making = self._made.get(key)
             if making is None or (making.done() and making.exception() is not None):
-                project_id = project.partition(".")[0]
-                making = _begin(lambda: self._make(cls, project_id, label_config), name="own-model")
+                making = _begin(lambda: self._make(cls, project, label_config), name="own-model")
+                self._forget_other_configs(cls, project)
                 self._made[key] = making
             self._made.move_to_end(key)
             while len(self._made) > _KEPT:
@@ -271,16 +272,26 @@ class OwnModel:
         except Exception as error:
             raise Unavailable(f"{cls.__name__} cannot be made: {type(error).__name__}: {error}") from error
 
-    def _make(self, cls: type, project_id: str, label_config: str) -> _Made:
+    def _forget_other_configs(self, cls: type, project: str) -> None:
+        """A 2.x class keeps its labeling config by project, outside the instance: one made for an earlier config would
+        read the newer one. Called with the lock."""
+        if own_contract.contract_of(cls) == "2.x":
+            id = project.partition(".")[0]
+            for key in [key for key in self._made if key[0].partition(".")[0] == id]:
+                del self._made[key]
+
+    def _make(self, cls: type, project: str, label_config: str) -> _Made:
         training, train_output = self._trainings.newest()
         model = own_contract.make(
             cls,
-            project_id=project_id,
+            project_id=project.partition(".")[0],
             label_config=label_config,
             train_output=train_output,
             hostname=self._label_studio_url,
             access_token=self._api_key or self._access_token,
         )
+        if (extra_params := self._extra_params.get(project)) is not None:
+            _tell(model, extra_params)
         if stands_on_yolo(cls):
             tag = "" if is_plain_yolo(cls) else own_contract.code_version(cls, training)
             return _Made(model=model, version=tag)
@@ -299,28 +310,21 @@ class OwnModel:
                 f"the model cannot tell its version: {type(error).__name__}: {error}"
             ) from error
 
-    def _tell_extra_params(self, model: Any, request: SetupRequest) -> None:
-        """2.x keeps them as text, and fails for anything else."""
+    def _take_extra_params(self, model: Any, request: SetupRequest) -> None:
+        """For this model, and for those of the project that are made later. 2.x keeps them as text, and fails for anything
+        else."""
         text = (
             request.extra_params
             if isinstance(request.extra_params, str)
             else json.dumps(request.extra_params)
         )
-        tell = getattr(model, "set_extra_params", None)
-        if not callable(tell) or self._extra_params.get(request.project) == text:
-            return
-        try:
-            tell(text)
-        except Exception:
-            log.exception("set_extra_params() failed")
-        else:
+        if self._extra_params.get(request.project) != text and _tell(model, text):
             self._extra_params[request.project] = text
 
     def _forget(self) -> None:
         """A training is done: models are made again, from what it left."""
         with self._memory:
             self._made.clear()
-            self._extra_params.clear()
 
 
 class _NotInTime(Exception):
@@ -363,6 +367,33 @@ def _with_number(region: dict[str, Any]) -> dict[str, Any]:
     score = region.get("score")
     is_number = isinstance(score, int | float) and not isinstance(score, bool)
     return region if is_number else {name: value for name, value in region.items() if name != "score"}
+
+
+def _tell(model: Any, extra_params: str) -> bool:
+    """Whether the model took them; most have no use for any."""
+    tell = getattr(model, "set_extra_params", None)
+    if not callable(tell):
+        return True
+    try:
+        tell(extra_params)
+    except Exception:
+        log.exception("set_extra_params() failed")
+        return False
+    return True
+
+
+def _nothing(task: Any) -> TaskResult:
+    """As a 2.x server does, which then sends no result at all: Label Studio stores none, and asks again."""
+    problem = TaskProblem("model", "the model gave no prediction", passing=True)
+    return TaskResult(task_id=_id(task), problem=problem)
+
+
+def _copied(tasks: Sequence[Any]) -> Sequence[Any]:
+    """A model that writes into its tasks shall not see that when it is asked again. Raises ValueError."""
+    try:
+        return copy.deepcopy(tasks)
+    except RecursionError:
+        raise ValueError("its data is nested too deeply") from None
 
 
 def _late(task: Any) -> TaskResult:

@@ -87,17 +87,12 @@ class Trainings:
         self._running = id
         started = time.monotonic()
         try:
-            model = make().model
-            if own_contract.contract_of(cls) == "1.x":
-                workdir = self._folder / id
-                workdir.mkdir(parents=True, exist_ok=True)
-                output = model.fit((), workdir=str(workdir), event=event, data=data, job_id=id)
-                if isinstance(output, dict):
-                    partial = workdir / f"{_RESULT}.partial"
-                    partial.write_text(json.dumps(output | {"job_id": id}))
-                    partial.replace(workdir / _RESULT)
-            else:
-                model.fit(event, data)
+            workdir = self._folder / id
+            output = own_contract.train(make().model, event, data, workdir=workdir, job_id=id)
+            if own_contract.contract_of(cls) == "1.x" and isinstance(output, dict):
+                partial = workdir / f"{_RESULT}.partial"
+                partial.write_text(json.dumps(output | {"job_id": id}))
+                partial.replace(workdir / _RESULT)
         except BaseException as error:
             self._failed = f"{id}: {type(error).__name__}: {error}"
             log.exception("training %s (%s) failed", id, event)

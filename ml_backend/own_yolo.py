@@ -87,6 +87,8 @@ class Asking:
             return TaskResult(task_id=_id(task), regions=regions, given=predictions)
         if below.problem is not None and not regions:
             return TaskResult(task_id=_id(task), problem=below.problem)
+        if below.unfilled and not regions:
+            return TaskResult(task_id=_id(task), timing=below.timing, unfilled=True)
         found = TaskResult(task_id=_id(task), regions=regions, given=predictions, timing=below.timing)
         if len(predictions) == 1 and predictions[0]["score"] == below.score:
             # The mean of regions of which some may be gone by now.

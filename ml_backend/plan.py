@@ -150,6 +150,7 @@ def version_of(planned: Sequence[Planned], *, default: Weights, threshold: float
                 [astuple(label) for label in item.control.labels],
                 [item.parent.name, [astuple(label) for label in item.parent.labels]] if item.parent else None,
                 *([["learned", item.learned and item.learned.digest]] if learns(item) else []),
+                *_since(item),
             ]
             for item in planned
         ],
@@ -157,6 +158,18 @@ def version_of(planned: Sequence[Planned], *, default: Weights, threshold: float
     names = "+".join(weights.name[:40] for weights in used)
     digests = used[0].digest if len(used) == 1 else _digest([weights.digest for weights in used])
     return f"{names}.{digests[:8]}.t{','.join(f'{level:g}' for level in levels)}.m{_digest(mapping)[:8]}"
+
+
+def _since(item: Planned) -> list[list[object]]:
+    """What counts since our code changed for these controls alone: versions of all others stay as they are."""
+    control, found = item.control, list[list[object]]()
+    if item.kind.media == "video":
+        found.append(["frames", 2])
+    if control.nested:
+        found.append(["nested"])
+    if item.kind.whole and control.source.several:
+        found.append(["per item", control.per_item])
+    return found
 
 
 def learns(item: Planned) -> bool:

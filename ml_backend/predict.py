@@ -15,20 +15,22 @@ from typing import Any
 from bridge.errors import BridgeError, Busy, SenderError
 from ml_backend.config import Source, media_references
 from ml_backend.controls.base import OpenTracker, Region, Target
-from ml_backend.decode import LoadedImage
+from ml_backend.controls.choices import of_all_pages
+from ml_backend.decode import LoadedImage, Reducible
 from ml_backend.detectors import Detector, Found, Look
 from ml_backend.fit import Pass, Ready, fit, passes_of
 from ml_backend.images import Images
 from ml_backend.plan import Plan
-from ml_backend.problems import TaskProblem
+from ml_backend.problems import TaskProblem, is_want_of_memory
 from ml_backend.timeline.features import FeatureBook
-from ml_backend.timings import NoTimings, TaskTiming, Timing, Timings, task_timing
+from ml_backend.timings import NoTimings, Spent, TaskTiming, Timing, Timings, task_timing
 from ml_backend.videos import VideoWatcher
 from ml_backend.weights import Weights
 
 log = logging.getLogger(__name__)
 _CHUNK = 8  # tasks that go through the model together; those of the next chunk are fetched meanwhile
 _PAUSE_S = 0.05  # before a request that has begun asks a model with a full queue again
+_LOOK_S = 0.5  # how often who waits for an image looks whether time is over
 _Key = tuple[Any, str]
 """One image of one task: the task's id and the image's address."""
 _Fetched = tuple[LoadedImage | TaskProblem, float]
@@ -43,6 +45,7 @@ class TaskResult:
     regions: tuple[Region, ...] = ()
     problem: TaskProblem | None = None
     given: tuple[dict[str, Any], ...] = ()  # somebody's own model: its predictions, which hold the regions
+    unfilled: bool = False  # nobody looked: the labeling config has no control that the model can fill
     timing: TaskTiming | None = field(default=None, compare=False)
 
     @property
@@ -67,6 +70,14 @@ class _Job:
     def on(self, media: str) -> list[tuple[int, Ready]]:
         """The controls on "image" or "video"."""
         return [(index, one) for index, one in enumerate(self.ready) if one.item.kind.media == media]
+
+    def reducible(self) -> Reducible:
+        """By what a picture may be divided so that none of the models sees less."""
+        ways = {self.passes[index] for index, _ in self.on("image")}
+        models = [(self.detectors[way.weights], way.look) for way in ways]
+        return lambda width, height: min(
+            (model.reduction(width, height, look=look) for model, look in models), default=1
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,17 +178,18 @@ class Predictor:
             for references in found.values()
             for reference in references
         }
+        reducible = job.reducible()
         if alone and len(wanted) == 1:
             fetched: Future[_Fetched] = Future()
-            fetched.set_result(self._load(next(iter(wanted))))
+            fetched.set_result(self._load(next(iter(wanted)), reducible))
             return _Begun(tasks=tasks, named=named, images=dict.fromkeys(wanted, fetched))
-        images = {key: self._fetchers.submit(self._load, key) for key in wanted}
+        images = {key: self._fetchers.submit(self._load, key, reducible) for key in wanted}
         return _Begun(tasks=tasks, named=named, images=images)
 
     def _chunk(self, begun: _Begun, job: _Job, deadline: float, *, patient: bool) -> list[TaskResult]:
         """Raises Busy when the model's queue is full, unless `patient`."""
         tasks, named = begun.tasks, begun.named
-        fetched = {key: image.result() for key, image in begun.images.items()}
+        fetched = {key: self._in_time(image, deadline) for key, image in begun.images.items()}
         loaded = {key: image for key, (image, _) in fetched.items()}
         seen = self._look(tasks, named, loaded, job, wait_until=deadline if patient else None)
         results = []
@@ -188,8 +200,9 @@ class Predictor:
                 began = time.perf_counter()
                 regions = self._image_regions(task, references, job, loaded, seen)
                 encode_s = time.perf_counter() - began
-                self._timings.encoded(encode_s)
-                regions += self._video_regions(task, job, deadline)
+                spent = Spent()
+                regions += self._video_regions(task, job, deadline, spent)
+                self._timings.encoded(encode_s + spent.encode_s)
                 own = {(_id(task), reference) for several in references.values() for reference in several}
                 timing = task_timing(
                     decode_s=sum(fetched[key][1] for key in own),
@@ -198,7 +211,12 @@ class Predictor:
                         one for (key, _), what in seen.items() if key in own for one in _timings_of(what)
                     ],
                 )
-                results.append(TaskResult(task_id=_id(task), regions=tuple(regions), timing=timing))
+                whole = spent.and_pictures(timing)
+                results.append(
+                    TaskResult(
+                        task_id=_id(task), regions=tuple(regions), timing=whole, unfilled=not job.ready
+                    )
+                )
             except TaskProblem as problem:
                 results.append(TaskResult(task_id=_id(task), problem=problem))
             except Exception as error:
@@ -207,17 +225,29 @@ class Predictor:
                 results.append(TaskResult(task_id=_id(task), problem=wrong))
         return results
 
-    def _load(self, wanted: _Key) -> _Fetched:
+    def _in_time(self, image: Future[_Fetched], deadline: float) -> _Fetched:
+        """What was fetched, or "late": a slow server shall not keep back what is done already."""
+        while True:
+            left = deadline - self._clock()
+            try:
+                return image.result(timeout=max(0.0, min(left, _LOOK_S)))
+            except TimeoutError:
+                if left <= 0:
+                    image.cancel()
+                    return _late(), 0.0
+
+    def _load(self, wanted: _Key, reducible: Reducible) -> _Fetched:
         began = time.perf_counter()
-        image = self._image(wanted)
+        image = self._image(wanted, reducible)
         seconds = time.perf_counter() - began
         self._timings.decoded(seconds)
         return image, seconds
 
-    def _image(self, wanted: _Key) -> LoadedImage | TaskProblem:
+    def _image(self, wanted: _Key, reducible: Reducible) -> LoadedImage | TaskProblem:
         task_id, reference = wanted
         try:
-            return self._images.load(reference, task_id=task_id if isinstance(task_id, int) else None)
+            number = task_id if isinstance(task_id, int) else None
+            return self._images.load(reference, task_id=number, reducible=reducible)
         except TaskProblem as problem:
             return problem
         except Exception as error:
@@ -271,7 +301,7 @@ class Predictor:
                 if len(pictures) == 1:
                     log.exception("the model failed on an image")
                     told = f"the model failed on this image: {type(error).__name__}: {error}"
-                    return [TaskProblem("model", told)]
+                    return [TaskProblem("model", told, passing=is_want_of_memory(error))]
                 return [
                     what for picture in pictures for what in self._seen(detector, [picture], look, wait_until)
                 ]
@@ -288,6 +318,8 @@ class Predictor:
         regions: list[Region] = []
         for index, one in job.on("image"):
             control = one.item.control
+            whole = one.item.kind.whole and control.source.several and not control.per_item
+            pages: list[tuple[Found, Target]] = []
             for page, reference in enumerate(references[control.source]):
                 key = (_id(task), reference)
                 image = loaded[key]
@@ -295,7 +327,6 @@ class Predictor:
                 if isinstance(found, TaskProblem):
                     raise found
                 assert isinstance(image, LoadedImage)
-                assert one.item.kind.to_regions is not None
                 target = Target(
                     control=control,
                     labels=one.labels,
@@ -304,12 +335,17 @@ class Predictor:
                     shown=(image.width, image.height),
                     new_id=self._new_id,
                     parent=one.item.parent,
-                    item_index=page if control.source.several else None,
+                    item_index=page if control.source.several and not whole else None,
                 )
-                regions += one.item.kind.to_regions(one.narrowed(found), target)
+                pages.append((one.narrowed(found), target))
+            if whole:  # Label Studio shows one answer for all pages, and exports all that there are
+                pages = [(of_all_pages(found for found, _ in pages), pages[0][1])]
+            assert one.item.kind.to_regions is not None
+            for found, target in pages:
+                regions += one.item.kind.to_regions(found, target)
         return regions
 
-    def _video_regions(self, task: Any, job: _Job, deadline: float) -> list[Region]:
+    def _video_regions(self, task: Any, job: _Job, deadline: float, spent: Spent) -> list[Region]:
         """Raises TaskProblem."""
         by_source: dict[Source, list[tuple[Ready, Pass]]] = {}
         for index, one in job.on("video"):
@@ -321,7 +357,7 @@ class Predictor:
             region
             for source, controls in by_source.items()
             for region in self._videos.regions(
-                source, data, controls, job.detectors, task_id=_id(task), deadline=deadline
+                source, data, controls, job.detectors, task_id=_id(task), deadline=deadline, spent=spent
             )
         ]
 
@@ -366,8 +402,13 @@ def _id(task: Any) -> Any:
 
 def _labels_of(region: Region) -> list[str]:
     # Regions of somebody's own model may be relations, or lack what ours have.
-    kind, value = region.get("type", ""), region.get("value")
-    labels = value.get("labels" if kind == "videorectangle" else kind, []) if isinstance(value, dict) else []
-    if not isinstance(labels, list):
+    kind, value = region.get("type"), region.get("value")
+    if not isinstance(kind, str) or not isinstance(value, dict):
         return []
-    return [label if isinstance(label, str) else " / ".join(map(str, label)) for label in labels]
+    labels = value.get("labels" if kind == "videorectangle" else kind)
+    return [_label_of(label) for label in labels] if isinstance(labels, list) else []
+
+
+def _label_of(label: Any) -> str:
+    """Of a Taxonomy the way to it."""
+    return " / ".join(map(str, label)) if isinstance(label, list) else str(label)

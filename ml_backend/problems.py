@@ -20,6 +20,15 @@ Reason = Literal[
 ]
 
 
+def is_want_of_memory(error: Exception) -> bool:
+    """Whether a model failed for a reason that passes, and lies in no picture: what torch, CUDA and OpenVINO say of it."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in said
+        for words in ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+    )
+
+
 class TaskProblem(BridgeError):
     """One task cannot be predicted.
 

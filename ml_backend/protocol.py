@@ -10,6 +10,8 @@ from typing import Any
 from bridge.errors import SenderError
 from ml_backend.predict import TaskResult
 
+_MOST_NAME = 200  # letters of a project's uid or a version, far more than there are
+
 
 @dataclass(frozen=True, kw_only=True)
 class SetupRequest:
@@ -33,7 +35,7 @@ class SetupRequest:
             except (ValueError, RecursionError):
                 return None
         wanted = params.get("model_version") if isinstance(params, dict) else None
-        return wanted.strip() or None if isinstance(wanted, str) else None
+        return wanted.strip() or None if isinstance(wanted, str) and _is_name(wanted) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ def read_setup(body: bytes) -> SetupRequest:
     fields = _object(body)
     hostname, token = fields.get("hostname"), fields.get("access_token")
     return SetupRequest(
-        project=_text(fields, "project", required=False),
+        project=_project(fields),
         label_config=_text(fields, "schema"),
         extra_params=fields.get("extra_params"),
         tells_params="extra_params" in fields,
@@ -77,8 +79,10 @@ def read_predict(body: bytes) -> PredictRequest:
     wanted = params.get("model_version")
     if wanted is not None and not isinstance(wanted, str):
         raise SenderError(f"params.model_version is a JSON {_kind(wanted)}; a text is expected")
+    if wanted is not None and not _is_name(wanted):
+        raise SenderError("params.model_version is no name of a version")
     return PredictRequest(
-        project=_text(fields, "project", required=False),
+        project=_project(fields),
         label_config=_text(fields, "label_config"),
         tasks=tuple(tasks),
         params=params,
@@ -98,7 +102,8 @@ def predictions(results: Sequence[TaskResult], *, model_version: str) -> list[An
 
     A task whose own fault it is gets an empty result. One that failed for a passing reason gets no `result` at all:
     Label Studio then stores nothing for it and asks again, where an empty prediction of this version would stay.
-    `error` is ignored by Label Studio when storing, and shown where it shows the answer itself (test a backend)."""
+    `error` is ignored by Label Studio when storing, and shown where it shows the answer itself (test a backend); so is
+    `unfilled`, by which our pre-labelling job knows an empty result that says nothing about the picture."""
     return [_prediction(result, model_version) for result in results]
 
 
@@ -111,7 +116,7 @@ def _prediction(result: TaskResult, model_version: str) -> Any:
         item["result"] = list(result.regions)
     if result.problem is not None:
         item["error"] = str(result.problem)
-    return item
+    return item | ({"unfilled": True} if result.unfilled else {})
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -122,6 +127,18 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise SenderError(f"the body is a JSON {_kind(fields)}; an object is expected")
     return fields
+
+
+def _project(fields: dict[str, Any]) -> str:
+    """It goes into log lines and files: only what can be one."""
+    project = _text(fields, "project", required=False)
+    if not _is_name(project):
+        raise SenderError("'project' is no project of Label Studio", hint='it is named like "7.1795312966"')
+    return project
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _MOST_NAME and text.isprintable()
 
 
 def _text(fields: dict[str, Any], name: str, *, required: bool = True) -> str:

@@ -114,8 +114,8 @@ def shown(reference: str, limit: int = 160) -> str:
         parts = urlsplit(reference)
         host = parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return reference.partition("?")[0][:limit]
+    except ValueError:  # no port, no IPv6 address: nobody can say where user and password end
+        return re.sub(r"//.*@", "//", reference.partition("?")[0], flags=re.DOTALL)[:limit]
     if parts.scheme == "data":
         return f"data:{parts.path.partition(',')[0][:40]},…"
     start = f"{parts.scheme}://{host}{port}" if parts.scheme else (f"//{host}{port}" if parts.netloc else "")

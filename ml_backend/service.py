@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.errors import Unavailable
+from bridge.errors import Busy, Unavailable
 from ml_backend.handover import NOT_HERE, Handover, handed_over, is_late, words
 from ml_backend.inference_log import InferenceLog, inference_records, scores_of
 from ml_backend.interactive import read_context
@@ -24,15 +24,19 @@ log = logging.getLogger(__name__)
 _SETUP_WAIT_S = 2.0  # Label Studio gives /setup 3 s
 _LISTED = 50  # versions in an answer to /versions
 _NAMED_TASKS = 10  # tasks named one by one in the log for each request
+_PATIENCE = 0.4  # of its budget that a request waits for others to end
+_LINE = 2000  # letters of a warning that the log shows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """`budget_s`: for one prediction request. `at_once`: requests that may predict or wait for it; below the number of
-    web threads, so that /health and /setup always find one free."""
+    """`budget_s`: for one prediction request, from its arrival. `at_once`: requests that may predict or wait for the model.
+    `waiting`: requests beyond those that may wait for one of them to end, each a share of its budget; together below
+    the number of web threads, so that /health and /setup always find one free."""
 
     budget_s: float
     at_once: int
+    waiting: int = 0
 
 
 class Backend:
@@ -56,8 +60,9 @@ class Backend:
         self._limits = limits
         self._handover = handover or Handover(budget_s=limits.budget_s)
         self._clock = clock
+        self._places = threading.BoundedSemaphore(limits.at_once + limits.waiting)
         self._slots = threading.BoundedSemaphore(limits.at_once)
-        self._said: OrderedDict[tuple[str, ...], None] = OrderedDict()
+        self._said: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._memory = threading.Lock()
 
     def health(self) -> dict[str, Any]:
@@ -77,16 +82,29 @@ class Backend:
 
     def predict(self, request: PredictRequest) -> dict[str, Any]:
         """One item a task, in order. Raises Unavailable when no model can be had or too many requests are running."""
-        if not self._slots.acquire(blocking=False):
-            self._metrics.busy.inc()
-            raise Unavailable(
-                f"{self._limits.at_once} predictions are running already",
-                hint="try again, or raise WEB_THREADS",
+        arrived = self._clock()
+        if not self._places.acquire(blocking=False):
+            raise self._full(
+                f"{self._limits.at_once + self._limits.waiting} predictions are asked for already"
             )
         try:
-            return self._predict(request)
+            if not self._slots.acquire(
+                timeout=self._limits.budget_s * _PATIENCE if self._limits.waiting else 0
+            ):
+                raise self._full(f"{self._limits.at_once} predictions are running already")
+            try:
+                return self._predict(request, deadline=arrived + self._limits.budget_s)
+            finally:
+                self._slots.release()
+        except Busy:
+            self._metrics.busy.inc()
+            raise
         finally:
-            self._slots.release()
+            self._places.release()
+
+    def _full(self, what: str) -> Unavailable:
+        self._metrics.busy.inc()
+        return Unavailable(what, hint="try again, or raise WEB_THREADS")
 
     def versions(self, project: str = "") -> dict[str, Any]:
         """Those given to Label Studio, newest first, then those that could be asked for besides; of all projects or one.
@@ -104,14 +122,18 @@ class Backend:
         """The id of the training that an event of Label Studio begins, or None."""
         return self._model.learn(action, event)
 
-    def _predict(self, request: PredictRequest) -> dict[str, Any]:
+    def _predict(self, request: PredictRequest, *, deadline: float) -> dict[str, Any]:
         started = self._clock()
-        if self._handover.is_too_much(len(request.tasks)) and self._hand_over(request, request.tasks):
+        if self._handover.is_too_much(request.project, len(request.tasks)) and self._hand_over(
+            request, request.tasks
+        ):
             of = len(request.tasks)
             return {"results": [dict(NOT_HERE) for _ in request.tasks], "warnings": [words(of, of)]}
-        answer = self._model.predict(request, deadline=started + self._limits.budget_s)
+        was_ready = self._model.status().get("state") == "ready"
+        answer = self._model.predict(request, deadline=deadline)
         seconds = self._clock() - started
-        answer = self._without_late(request, answer, seconds)
+        # A request that waited for the model to be loaded says nothing of the next one.
+        answer = self._without_late(request, answer, seconds if was_ready else None)
         self._say(answer.warnings, request.project)
         if not request.wanted_version:
             self._versions.give(request.project, request.label_config, answer.model_version)
@@ -121,10 +143,11 @@ class Backend:
             "warnings": list(answer.warnings),
         }
 
-    def _without_late(self, request: PredictRequest, answer: Answer, seconds: float) -> Answer:
+    def _without_late(self, request: PredictRequest, answer: Answer, seconds: float | None) -> Answer:
         """What was not begun in time goes to the pre-labelling job, where there is one."""
         late = [place for place, result in enumerate(answer.results) if is_late(result)]
-        self._handover.took(len(answer.results) - len(late), seconds)
+        if seconds is not None:
+            self._handover.took(request.project, len(answer.results) - len(late), seconds)
         if not late or not self._hand_over(request, [request.tasks[place] for place in late]):
             return answer
         results = [handed_over(one.task_id) if is_late(one) else one for one in answer.results]
@@ -180,7 +203,7 @@ class Backend:
 
     def _say(self, problems: Sequence[str], project: str) -> None:
         """Each state of a project's config is logged once, however often Label Studio asks."""
-        key = (project, *problems)
+        key = (project, hash(tuple(problems)))
         with self._memory:
             known = key in self._said
             self._said[key] = None
@@ -188,4 +211,9 @@ class Backend:
                 self._said.popitem(last=False)
         if not known:
             for problem in problems:
-                log.warning("project %s: %s", project or "?", problem)
+                log.warning("project %s: %s", project or "?", _line(problem))
+
+
+def _line(text: str) -> str:
+    """One line of the log: labels stand in it as the config writes them, and may hold line ends."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:_LINE])

@@ -6,8 +6,9 @@ Controls that learn their labels go another way: what the model says of a video'
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -19,15 +20,16 @@ from ml_backend.controls.timeline_labels import learned_regions
 from ml_backend.detectors import Detector, Found
 from ml_backend.fit import Pass, Ready
 from ml_backend.images import Images
-from ml_backend.problems import TaskProblem
+from ml_backend.problems import TaskProblem, is_want_of_memory
 from ml_backend.references import shown
 from ml_backend.timeline.features import FeatureBook, Looking
 from ml_backend.timeline.stretches import predicted_stretches
+from ml_backend.timings import Spent
 from ml_backend.video import Frame, Video
 from ml_backend.weights import Weights
 
 log = logging.getLogger(__name__)
-_BATCH = 16  # frames in memory at once
+_BATCH, _PIXELS = 16, 64_000_000  # frames in memory at once, and their pixels
 
 
 class VideoWatcher:
@@ -57,9 +59,10 @@ class VideoWatcher:
         *,
         task_id: Any,
         deadline: float,
+        spent: Spent,
     ) -> list[Region]:
-        """Of all controls on one video. Raises TaskProblem: also when the deadline comes before the video's end, since
-        half a video's tracks, once stored, would stay."""
+        """Of all controls on one video; `spent` is told how long each step takes. Raises TaskProblem: also when the
+        deadline comes before the video's end, since half a video's tracks, once stored, would stay."""
         try:
             reference = media_reference(source.value, data)
             framerate = framerate_of(source, data)
@@ -77,12 +80,16 @@ class VideoWatcher:
 
         followed = [(ready, way) for ready, way in controls if ready.item.learned is None]
         learned = [ready for ready, _ in controls if ready.item.learned is not None]
+        began = time.perf_counter()
         with self._images.video(reference, task_id=task_id if isinstance(task_id, int) else None) as path:
+            spent.decode_s += time.perf_counter() - began
             regions = (
-                self._followed(path, framerate, reference, followed, detectors, check) if followed else []
+                self._followed(path, framerate, reference, followed, detectors, check, spent)
+                if followed
+                else []
             )
             for ready in learned:
-                regions += self._learned(path, framerate, reference, ready, detectors, check)
+                regions += self._learned(path, framerate, reference, ready, detectors, check, spent)
             return regions
 
     def _followed(
@@ -93,19 +100,23 @@ class VideoWatcher:
         controls: Sequence[tuple[Ready, Pass]],
         detectors: Mapping[Weights, Detector],
         check: Callable[[int], None],
+        spent: Spent,
     ) -> list[Region]:
         with closing(Video(path, framerate=framerate, what=shown(reference))) as video:
             following: list[Following] = []
             frames = video.read()
-            while batch := list(islice(frames, _BATCH)):
+            while batch := _read(frames, spent):
                 check(batch[0].number)
                 following = following or [self._begin(ready, batch[0]) for ready, _ in controls]
-                self._see(batch, controls, following, detectors)
-            return [
-                region
-                for one in following
-                for region in one.regions(frames=video.frames, duration_s=video.duration_s)
-            ]
+                self._see(batch, controls, following, detectors, spent)
+            with _encoding(spent):
+                return [
+                    region
+                    for one in following
+                    for region in one.regions(
+                        frames=video.frames, duration_s=video.duration_s, framerate=framerate
+                    )
+                ]
 
     def _learned(
         self,
@@ -115,6 +126,7 @@ class VideoWatcher:
         ready: Ready,
         detectors: Mapping[Weights, Detector],
         check: Callable[[int], None],
+        spent: Spent,
     ) -> list[Region]:
         """Of a control that learns its labels: what its classifier says of the video's features."""
         from ml_backend.timeline.network import probabilities
@@ -122,6 +134,7 @@ class VideoWatcher:
         item, classifier = ready.item, ready.item.learned
         assert classifier is not None
         assert self._book is not None
+        began = time.perf_counter()
         seen = self._book.of(
             path,
             framerate=framerate,
@@ -132,6 +145,7 @@ class VideoWatcher:
             device=item.control.asked.device,
             check=check,
         )
+        spent.looked(time.perf_counter() - began, ())  # reading the frames is part of it
         try:
             said = probabilities(classifier, seen.values)
         except (RuntimeError, KeyError, ValueError) as error:
@@ -165,17 +179,44 @@ class VideoWatcher:
         controls: Sequence[tuple[Ready, Pass]],
         following: Sequence[Following],
         detectors: Mapping[Weights, Detector],
+        spent: Spent,
     ) -> None:
         seen: dict[Pass, list[Found]] = {}
         for _, way in controls:
             if way not in seen:
+                began = time.perf_counter()
                 try:
                     pictures = [frame.image for frame in batch]
                     seen[way] = detectors[way.weights].predict(pictures, look=way.look)
                 except Exception as error:
                     log.exception("the model failed on a video")
                     told = f"the model failed at frame {batch[0].number}: {type(error).__name__}: {error}"
-                    raise TaskProblem("model", told) from error
-        for (ready, way), one in zip(controls, following, strict=True):
-            for frame, found in zip(batch, seen[way], strict=True):
-                one.see(frame.number, ready.narrowed(found), frame.image)
+                    raise TaskProblem("model", told, passing=is_want_of_memory(error)) from error
+                passes = [found.timing for found in seen[way] if found.timing is not None]
+                spent.looked(time.perf_counter() - began, passes)
+        with _encoding(spent):
+            for (ready, way), one in zip(controls, following, strict=True):
+                for frame, found in zip(batch, seen[way], strict=True):
+                    one.see(frame.number, ready.narrowed(found), frame.image)
+
+
+def _read(frames: Iterator[Frame], spent: Spent) -> list[Frame]:
+    """The next ones, which go through the model together."""
+    began = time.perf_counter()
+    batch: list[Frame] = []
+    pixels = 0
+    for frame in islice(frames, _BATCH):
+        batch.append(frame)
+        pixels += frame.image.width * frame.image.height
+        if pixels >= _PIXELS:
+            break
+    spent.decode_s += time.perf_counter() - began
+    return batch
+
+
+@contextmanager
+def _encoding(spent: Spent) -> Iterator[None]:
+    """Following objects from frame to frame is part of making regions."""
+    began = time.perf_counter()
+    yield
+    spent.encode_s += time.perf_counter() - began

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Hashable, MutableMapping, Sequence
+from collections.abc import Hashable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _ROOM = 256  # pictures that wait for the model, of all requests
-_TOGETHER = (
-    2  # pictures that a request gives to the model at once: for two it needs hardly longer than for one
-)
 _GPU_WAIT_S = 0.002  # for a batch to fill: on a GPU a full one takes hardly longer than one picture
 
 
@@ -58,6 +56,14 @@ class _Group:
     device: str
     shape: tuple[int, ...]
     most: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """`alone`: its request has no other."""
+
+    pixels: np.ndarray
+    alone: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +112,12 @@ class YoloDetector:
         self._own: Engine | None = own
         self._selection: Selection | None = None
         self._why, self._note = "asked", ""
-        self._batcher: Batcher[np.ndarray, _Answer] = Batcher(
+        self._under_way = 0
+        self._counting = threading.Lock()
+        self._batcher: Batcher[_Picture, _Answer] = Batcher(
             self._run,
             most=self._most,
+            lanes=self._lanes,
             room=room,
             wait_s=0.0 if self._device == "cpu" else _GPU_WAIT_S,
             observe=self._timings.queued,
@@ -159,7 +168,7 @@ class YoloDetector:
     @property
     def batch(self) -> int:
         """How many pictures at once pay."""
-        return self._engine().batch
+        return max(self._engine().batch, self._engine().lanes)
 
     def engine_status(self) -> dict[str, Any]:
         """Which engine computes, and how it was chosen."""
@@ -172,23 +181,24 @@ class YoloDetector:
         """It is not to be asked any more."""
         self._timings.forgotten(self._version)
 
+    def reduction(self, width: int, height: int, *, look: Look) -> int:
+        """So that the network's own reduction still has something to do, or nothing."""
+        return self._network.reduction(width, height, look.imgsz)
+
     def predict(self, images: Sequence[Image.Image], *, look: Look) -> list[Found]:
-        """One Found per image, in order. The model begins with the first two while the others are being prepared.
+        """One Found per image, in order. The model begins with the first while the others are being prepared.
 
         Raises Busy when too many pictures wait already."""
         device = look.device or self._device
         most = max(look.max_det or 0, 300) if self._network.end2end else 300
         ticket = self._batcher.ticket()
         prepared: list[np.ndarray] = []
-        waiting: list[tuple[Hashable, np.ndarray]] = []
         try:
             for image in images:
                 one = self._network.prepare(image, look.imgsz)
                 prepared.append(one)
-                waiting.append((_Group(device=device, shape=one.shape, most=most), one))
-                if len(waiting) == _TOGETHER or len(prepared) == len(images):
-                    ticket.add_together(waiting)
-                    waiting = []
+                picture = _Picture(pixels=one, alone=len(images) == 1)
+                ticket.add(_Group(device=device, shape=one.shape, most=most), picture)
                 if self._selection is not None and device == self._device:
                     self._selection.saw(one)
             found = []
@@ -225,21 +235,39 @@ class YoloDetector:
             raise Corrupt(f"{self._path.name} has changed since it was loaded", hint="try again in a moment")
         return self._path
 
-    def _most(self, group: Hashable) -> int:
+    def _lanes(self, group: Hashable) -> int:
         assert isinstance(group, _Group)
+        return self._engine().lanes if self._is_ours(group) else 1
+
+    def _most(self, group: Hashable) -> int:
         return self._engine_for(group).batch
 
-    def _run(self, group: Hashable, pictures: list[np.ndarray]) -> list[_Answer]:
-        assert isinstance(group, _Group)
+    def _run(self, group: Hashable, pictures: list[_Picture]) -> list[_Answer]:
         engine = self._engine_for(group)
-        with self._computing:
+        stacked = np.stack([picture.pixels for picture in pictures])
+        with (
+            self._counted(len(pictures)) as together,
+            self._computing if engine.lanes == 1 else nullcontext(),
+        ):
             began = time.perf_counter()
-            outputs = engine.forward(np.stack(pictures))
+            alone = together == 1 and pictures[0].alone and not self._batcher.waiting
+            outputs = engine.forward(stacked, alone=alone)
             seconds = time.perf_counter() - began
-        self._timings.computed(engine.name, seconds, len(pictures))
-        return [
-            _Answer(outputs=one, seconds=seconds, batch=len(pictures), engine=engine.name) for one in outputs
-        ]
+        together = len(pictures) if engine.lanes == 1 else together
+        self._timings.computed(engine.name, seconds, together)
+        return [_Answer(outputs=one, seconds=seconds, batch=together, engine=engine.name) for one in outputs]
+
+    @contextmanager
+    def _counted(self, pictures: int) -> Iterator[int]:
+        """Gives how many pictures are being computed now, with these."""
+        with self._counting:
+            self._under_way += pictures
+            together = self._under_way
+        try:
+            yield together
+        finally:
+            with self._counting:
+                self._under_way -= pictures
 
     def _engine(self) -> Engine:
         if self._selection is not None:
@@ -247,9 +275,14 @@ class YoloDetector:
         assert self._own is not None
         return self._own
 
-    def _engine_for(self, group: _Group) -> Engine:
-        """The chosen one; torch for another device, or for more boxes than a converted network gives."""
-        if group.device == self._device and group.most <= 300:
+    def _is_ours(self, group: _Group) -> bool:
+        """Not so for another device, or for more boxes than a converted network gives."""
+        return group.device == self._device and group.most <= 300
+
+    def _engine_for(self, group: Hashable) -> Engine:
+        """The chosen one, or torch."""
+        assert isinstance(group, _Group)
+        if self._is_ours(group):
             return self._engine()
         from ml_backend.engines.torch_engine import TorchEngine
         from ml_backend.network import load_yolo

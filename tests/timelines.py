@@ -98,7 +98,7 @@ class Files:
             raise TaskProblem("missing", f"{reference}: not there")
         yield Path(reference)
 
-    def load(self, reference: str, *, task_id: int | None = None) -> Any:
+    def load(self, reference: str, *, task_id: int | None = None, reducible: Any = None) -> Any:
         raise NotFound(reference)
 
 

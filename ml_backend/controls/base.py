@@ -72,8 +72,8 @@ class Following(Protocol):
     def see(self, frame: int, found: Found, picture: Any) -> None:
         """One of the frames that were looked at, in order; `frame` is Label Studio's number, from 1."""
 
-    def regions(self, *, frames: int, duration_s: float) -> list[Region]:
-        """At the end: `frames` as Label Studio counts them."""
+    def regions(self, *, frames: int, duration_s: float, framerate: float) -> list[Region]:
+        """At the end: `frames` as Label Studio counts them, `framerate` of them a second."""
 
 
 def always(*tasks: str) -> Callable[[Asked], tuple[str, ...]]:
@@ -104,6 +104,7 @@ class ControlType:
     match: Callable[[ControlTag, Sequence[str], Sequence[str]], LabelMap] = by_class
     default_conf: float | None = None  # what it takes instead of MODEL_SCORE_THRESHOLD
     labels_from: str = ""  # where its labels stand, if not in itself
+    whole: bool = False  # what it says is about the whole of a picture, or of all pages together
 
     @property
     def media(self) -> str:

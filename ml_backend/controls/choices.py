@@ -1,10 +1,12 @@
 """`<Choices>` on an image: what a classification model says of the whole image. Pure.
 
 `choice="single"` (Label Studio's default) and `"single-radio"`: the best class that has a choice, if it reaches the
-threshold. `"multiple"`: every one that does.
+threshold. `"multiple"`: every one that does. Pages of one `<Image>` are one thing, unless the control says `perItem="true"`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from ml_backend.controls.base import ControlType, Region, Target, always
 from ml_backend.detectors import Found
@@ -16,7 +18,8 @@ def to_regions(found: Found, target: Target) -> list[Region]:
     chosen = best_labels(found, target)[: None if target.control.asked.choice == "multiple" else 1]
     if not chosen:
         return []
-    value = {"choices": [label.written for label, _ in chosen]}
+    nested = target.control.nested
+    value = {"choices": [list(label.path) if nested else label.written for label, _ in chosen]}
     return [target.region(type="choices", value=value, score=mean(chosen))]
 
 
@@ -30,10 +33,19 @@ def best_labels(found: Found, target: Target) -> list[tuple[ConfigLabel, float]]
     return sorted(best.items(), key=lambda item: -item[1])
 
 
+def of_all_pages(pages: Iterable[Found]) -> Found:
+    """What a model says of several pages taken together: of each class the best page."""
+    best: dict[str, float] = {}
+    for page in pages:
+        for name, score in page.class_scores:
+            best[name] = max(score, best.get(name, 0.0))
+    return Found(class_scores=tuple(best.items()))
+
+
 def mean(chosen: list[tuple[ConfigLabel, float]]) -> float:
     return sum(score for _, score in chosen) / len(chosen)
 
 
 CHOICES = ControlType(
-    tag="Choices", label_tag="Choice", model_tasks=always("classify"), to_regions=to_regions
+    tag="Choices", label_tag="Choice", model_tasks=always("classify"), to_regions=to_regions, whole=True
 )

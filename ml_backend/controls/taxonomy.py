@@ -21,5 +21,5 @@ def to_regions(found: Found, target: Target) -> list[Region]:
 
 
 TAXONOMY = ControlType(
-    tag="Taxonomy", label_tag="Choice", model_tasks=always("classify"), to_regions=to_regions
+    tag="Taxonomy", label_tag="Choice", model_tasks=always("classify"), to_regions=to_regions, whole=True
 )

@@ -44,7 +44,7 @@ class _Classified:
             stretch.last_step = step
             stretch.scores.append(score)
 
-    def regions(self, *, frames: int, duration_s: float) -> list[Region]:
+    def regions(self, *, frames: int, duration_s: float, framerate: float) -> list[Region]:
         """A region a stretch; its score is the mean of its frames'."""
         found = []
         for stretch in self._all:

@@ -42,7 +42,7 @@ class _Follower:
                 self._tracks[number].append(sight)
         self._frames.append(frame)
 
-    def regions(self, *, frames: int, duration_s: float) -> list[Region]:
+    def regions(self, *, frames: int, duration_s: float, framerate: float) -> list[Region]:
         """A region a track. The label is the one with the most score over all frames, the score the best one's."""
         found = []
         for sights in self._tracks.values():
@@ -56,22 +56,21 @@ class _Follower:
             value = {
                 "framesCount": frames,
                 "duration": duration_s,
-                "sequence": self._sequence(sights, frames, duration_s),
+                "sequence": self._sequence(sights, framerate),
                 "labels": [max(weights, key=lambda label: weights[label])],
             }
             found.append(self._target.region(type="videorectangle", value=value, score=score))
         return found
 
-    def _sequence(self, sights: list[_Sight], frames: int, duration_s: float) -> list[dict[str, Any]]:
+    def _sequence(self, sights: list[_Sight], framerate: float) -> list[dict[str, Any]]:
         """Key frames. One that is the last before a gap, or before the track's end, has enabled=false: Label Studio
         shows the rectangle up to and with it, and not again before the next key frame."""
-        rate = frames / duration_s if duration_s > 0 else 1.0
         steps = {sight.step for sight in sights}
         last = len(self._frames) - 1
         return [
             {
                 "frame": sight.frame,
-                "time": sight.frame / rate,
+                "time": sight.frame / framerate,  # as Label Studio writes it
                 "enabled": sight.step + 1 in steps or sight.step == last,
                 **sight.value,
                 "score": sight.score,

@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Engine(Protocol):
-    """One network on one device. Only one thread calls it at a time."""
+    """One network on one device. As many threads call it at a time as it has `lanes`."""
 
     @property
     def name(self) -> str:
@@ -20,8 +20,13 @@ class Engine(Protocol):
     def batch(self) -> int:
         """How many pictures at once pay."""
 
-    def forward(self, pictures: np.ndarray) -> list[Any]:
+    @property
+    def lanes(self) -> int:
+        """How many calls at a time pay."""
+
+    def forward(self, pictures: np.ndarray, *, alone: bool = False) -> list[Any]:
         """For each picture what ultralytics' network would give for it alone, as tensors of one picture each.
 
         `pictures`: uint8 RGB (n, height, width, 3); or, for classification, float32 (n, 3, height, width), normalised.
+        `alone`: nothing else is wanted of it now, so the whole processor may work on one picture.
         """

@@ -11,7 +11,7 @@ _BATCH = 4
 
 
 class OnnxEngine:
-    name = "onnx"
+    name, lanes = "onnx", 1
 
     def __init__(self, file: Path, *, threads: int | None) -> None:
         import onnxruntime
@@ -29,7 +29,7 @@ class OnnxEngine:
     def batch(self) -> int:
         return _BATCH
 
-    def forward(self, pictures: np.ndarray) -> list[Any]:
+    def forward(self, pictures: np.ndarray, *, alone: bool = False) -> list[Any]:
         if pictures.dtype == np.uint8:
             pictures = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32)
             pictures /= 255

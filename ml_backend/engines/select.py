@@ -40,7 +40,8 @@ _REAL = 4  # pictures of real requests that an engine is compared with torch on
 class Selection:
     """The engine in use for one model on its own device. Safe to use from several threads.
 
-    `torch_engine` answers first; `computing` is the lock under which alone an engine computes. `opened` gives the
+    `torch_engine` answers first; `computing` is the lock under which alone an engine with one lane
+    computes. `opened` gives the
     engines of a kind for some weights and their digest, the quickest first; `photos` are there before any request."""
 
     def __init__(
@@ -196,12 +197,15 @@ class Selection:
             one = picture[None]
             with self._computing:  # for one picture each: requests go on in between
                 [theirs] = torch.forward(one)
-            # Alone, and twice in a batch: engines may compute that in another way.
-            for given in (one, np.repeat(one, 2, axis=0)):
+            # Alone, beside others, and twice in a batch: engines may compute that in other ways.
+            for given, alone in ((one, True), (one, False), (np.repeat(one, 2, axis=0), False)):
                 with self._computing:
-                    several = engine.forward(given)
+                    several = engine.forward(given, alone=alone)
                 found += [self._network.difference(ours, theirs) for ours in several]
         return largest(found)
+
+    def _agree(self, ours: Any, theirs: Any) -> bool:
+        return self._network.difference(ours, theirs).within(self._options.tolerance_px)
 
     def _settle(self, note: str, why: str) -> None:
         with self._guard:
@@ -218,11 +222,19 @@ class Selection:
         if kind == "openvino":
             from ml_backend.engines.openvino_engine import OpenVinoEngine
 
-            file = folder / "model.xml"
-            quick = OpenVinoEngine(file, pictures_are_bytes=as_bytes, precise=False, threads=threads)
+            def opened(precise: bool) -> Engine:
+                return OpenVinoEngine(
+                    folder / "model.xml",
+                    pictures_are_bytes=as_bytes,
+                    precise=precise,
+                    threads=threads,
+                    agree=self._agree,
+                )
+
+            quick = opened(precise=False)
             yield quick
             if not quick.name.endswith(" f32"):
-                yield OpenVinoEngine(file, pictures_are_bytes=as_bytes, precise=True, threads=threads)
+                yield opened(precise=True)
         elif kind == "onnx":
             from ml_backend.engines.onnx_engine import OnnxEngine
 

@@ -13,7 +13,7 @@ BATCH = 16  # what the conversion allows at most
 class TensorRtEngine:
     """ultralytics' own reader of its `.engine` files does the work."""
 
-    name = "tensorrt half"
+    name, lanes = "tensorrt half", 1
 
     def __init__(self, file: Path, device: str) -> None:
         import torch
@@ -27,7 +27,7 @@ class TensorRtEngine:
     def batch(self) -> int:
         return BATCH
 
-    def forward(self, pictures: np.ndarray) -> list[Any]:
+    def forward(self, pictures: np.ndarray, *, alone: bool = False) -> list[Any]:
         torch = self._torch
         with torch.inference_mode():
             given = torch.from_numpy(pictures).to(self._device)

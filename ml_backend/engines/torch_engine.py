@@ -13,6 +13,8 @@ class TorchEngine:
     """`network` is a YOLO's `.model`; it is changed: fused, moved to the device, in evaluation mode.
     `two_outputs`: segmentation's masks come beside the boxes."""
 
+    lanes = 1
+
     def __init__(self, network: Any, device: str, *, two_outputs: bool) -> None:
         import torch
 
@@ -33,7 +35,7 @@ class TorchEngine:
     def batch(self) -> int:
         return _ON_CPU if self._device.type == "cpu" else _ON_GPU
 
-    def forward(self, pictures: np.ndarray) -> list[Any]:
+    def forward(self, pictures: np.ndarray, *, alone: bool = False) -> list[Any]:
         torch = self._torch
         with torch.inference_mode():
             given = torch.from_numpy(pictures).to(self._device)

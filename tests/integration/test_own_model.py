@@ -69,6 +69,31 @@ def test_the_example_predicts_behind_the_door(tmp_path: Path) -> None:
         assert 'ml_backend_tasks_total{outcome="predicted"} 40.0' in client.get("/metrics").text
 
 
+TELLING = """import os
+class Telling:
+    model_version = "1"
+    def predict(self, tasks):
+        told = [os.environ.get(name, "") for name in ("MODEL_DIR", "MY_KEY", "LABEL_STUDIO_URL")]
+        return [{"result": [{"type": "choices", "value": {"choices": told}}], "score": 1.0} for _ in tasks]
+"""
+
+
+def test_a_class_finds_in_the_environment_what_only_dotenv_says(tmp_path: Path) -> None:
+    (tmp_path / "telling.py").write_text(TELLING)
+    (tmp_path / ".env").write_text("MY_KEY=of my own\nLABEL_STUDIO_URL=http://127.0.0.1:1\n")
+    environ = ENVIRON | {"MODEL_CLASS": "telling:Telling", "CACHE_DIR": str(tmp_path / "cache")}
+    with (
+        ml_backend(tmp_path, environ, state="ready", path=tmp_path) as (url, _log),
+        httpx.Client(base_url=url, timeout=60, trust_env=False, auth=("ls", "a-password")) as client,
+    ):
+        body = {"project": PROJECT, "label_config": CONFIG, "tasks": [{"id": 1, "data": {}}]}
+        [item] = client.post("/predict", json=body).json()["results"]
+        model_dir, mine, label_studio = item["result"][0]["value"]["choices"]
+        assert (mine, label_studio) == ("of my own", ENVIRON["LABEL_STUDIO_URL"])
+        assert Path(model_dir) == tmp_path / "cache" / "own_model"
+        assert Path(model_dir).is_dir()
+
+
 @pytest.mark.model
 def test_the_example_that_stands_on_yolo_keeps_large_boxes_only(tmp_path: Path) -> None:
     (tmp_path / "large.py").write_text(examples()[1])

@@ -17,7 +17,7 @@ from bridge.errors import NotFound
 from bridge.settings import MlBackendSettings
 from bridge.shapes import PixelBox
 from ml_backend.app import create_app
-from ml_backend.decode import LoadedImage
+from ml_backend.decode import LoadedImage, Reducible
 from ml_backend.detectors import Detector, Found, FoundBox, Look
 from ml_backend.models import Models
 from ml_backend.problems import TaskProblem
@@ -76,6 +76,9 @@ class FakeDetector:
         self.batches: list[int] = []
         self.looks: list[Look] = []
 
+    def reduction(self, width: int, height: int, *, look: Look) -> int:
+        return 1
+
     def predict(self, images: Sequence[Image.Image], *, look: Look) -> list[Found]:
         if self._gate is not None:
             assert self._gate.wait(10)
@@ -103,7 +106,9 @@ class FakeImages:
             raise found
         yield Path(reference)
 
-    def load(self, reference: str, *, task_id: int | None = None) -> LoadedImage:
+    def load(
+        self, reference: str, *, task_id: int | None = None, reducible: Reducible | None = None
+    ) -> LoadedImage:
         self.asked.append(reference)
         found = self._known.get(reference, a_picture())
         if isinstance(found, Exception):

@@ -1,7 +1,7 @@
 """Models as people write them for label-studio-ml; and a stand-in for the base class of its 2.x line, which PyPI lacks.
 
 The stand-in keeps to that line's contract (constructor, setup(), get and set, model_version, predict, fit) and to what trips
-others up there: settings are text, and nothing else.
+others up there: settings are text, and nothing else, and lie outside the instance, the labeling config among them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class LabelStudioMLBase:
 
     def __init__(self, project_id: str | None = None, label_config: str | None = None) -> None:
         self.project_id = project_id or ""
-        self.label_config = label_config
+        if label_config is not None:
+            self.set("label_config", label_config)
         if not self.get("model_version"):
             self.set("model_version", self.INITIAL_MODEL_VERSION)
         self.setup()
@@ -46,6 +47,10 @@ class LabelStudioMLBase:
 
     def set_extra_params(self, extra_params: str) -> None:
         self.set("extra_params", extra_params)
+
+    @property
+    def label_config(self) -> str | None:
+        return self.get("label_config")
 
     @property
     def model_version(self) -> str | None:
@@ -101,6 +106,42 @@ class Contextual2(LabelStudioMLBase):
     def predict(self, tasks: list[dict[str, Any]], context: Any = None, **kwargs: Any) -> Any:
         said = f"{len(tasks)} {context} {sorted(kwargs)}"
         return [{"result": regions(said), "score": 1} for _ in tasks]
+
+
+class Drawn2(LabelStudioMLBase):
+    """Answers what a person draws, and nothing else, as the examples with segment-anything do."""
+
+    def predict(self, tasks: list[dict[str, Any]], context: Any = None, **kwargs: Any) -> Any:
+        if not context or not context.get("result"):
+            return ModelResponse(predictions=[])
+        return ModelResponse(predictions=[PredictionValue(result=regions("drawn"), score=0.5)])
+
+
+class Silent2(LabelStudioMLBase):
+    def predict(self, tasks: list[dict[str, Any]], context: Any = None, **kwargs: Any) -> Any:
+        return None
+
+
+class Configured2(LabelStudioMLBase):
+    """Says which labeling config it goes by."""
+
+    def predict(self, tasks: list[dict[str, Any]], context: Any = None, **kwargs: Any) -> Any:
+        return [{"result": regions(self.label_config or ""), "score": 1} for _ in tasks]
+
+
+class Told:
+    """No base class, and what it is told is its own."""
+
+    model_version = "told-1"
+
+    def __init__(self, label_config: str) -> None:
+        self.extra_params = ""
+
+    def set_extra_params(self, extra_params: str) -> None:
+        self.extra_params = extra_params
+
+    def predict(self, tasks: list[dict[str, Any]]) -> Any:
+        return [{"result": regions(self.extra_params), "score": 1.0} for _ in tasks]
 
 
 class FirstOnly2(LabelStudioMLBase):
@@ -178,6 +219,19 @@ class Old1(BaseOf1):  # type: ignore[misc]
 
     def fit(self, tasks: Any, workdir: str | None = None, **kwargs: Any) -> dict[str, Any]:
         return {"label": f"learnt from {kwargs['event']}"}
+
+
+class Events1(BaseOf1):  # type: ignore[misc]
+    """Looks at events itself, and at more of them than others do."""
+
+    TRAIN_EVENTS = ("PROJECT_UPDATED",)
+    heard: ClassVar[list[tuple[str, str, list[str]]]] = []
+
+    def predict(self, tasks: list[dict[str, Any]], **kwargs: Any) -> Any:
+        return [{"result": [], "score": 0} for _ in tasks]
+
+    def process_event(self, event: str, data: Any, job_id: str, additional_params: dict[str, Any]) -> Any:
+        self.heard.append((event, job_id, sorted(additional_params)))
 
 
 class Duck:

@@ -56,27 +56,50 @@ def test_items_that_wait_go_together_and_are_answered_in_order() -> None:
     assert model.batches[1:] == [list("abcd"), list("ef")]
 
 
-def test_what_is_added_together_is_in_one_batch_though_the_model_waits_for_work() -> None:
-    model = Model()
-    batcher = a_batcher(model)
-    for _ in range(50):
-        ticket = batcher.ticket()
-        ticket.add_together([("group", "a"), ("group", "b")])
-        assert [ticket.answer(0), ticket.answer(1)] == ["A", "B"]
-    assert model.batches == [["a", "b"]] * 50
+def test_a_model_with_lanes_computes_as_many_side_by_side_and_no_more() -> None:
+    """Each waits at the gate until all lanes are in use; were there fewer, it would time out."""
+    meeting = threading.Barrier(3)
+    inside: list[int] = []
+    most_inside: list[int] = []
 
+    def run(group: Hashable, items: list[str]) -> list[str]:
+        inside.append(1)
+        most_inside.append(len(inside))
+        meeting.wait(_LONG_S)
+        inside.pop()
+        return [item.upper() for item in items]
 
-def test_what_has_no_room_together_is_refused_together() -> None:
-    model = Model(open_gate=False)
-    batcher = a_batcher(model, room=3)
-    blocked(batcher, model)
+    batcher: Batcher[str, str] = Batcher(run, most=lambda group: 1, lanes=lambda group: 3, room=100)
     ticket = batcher.ticket()
-    ticket.add_together([("group", "a"), ("group", "b")])
-    with pytest.raises(Busy):
-        ticket.add_together([("group", "c"), ("group", "d")])
-    assert batcher.waiting == 2
-    model.gate.set()
-    assert [ticket.answer(0), ticket.answer(1)] == ["A", "B"]
+    for item in "abcdef":
+        ticket.add("group", item)
+    assert [ticket.answer(index) for index in range(6)] == list("ABCDEF")
+    assert max(most_inside) == 3
+
+
+def test_lanes_may_become_more_while_the_model_is_at_work() -> None:
+    """As when an engine is found that computes side by side."""
+    lanes = [1]
+    gates = {name: threading.Event() for name in "abc"}
+    begun: list[str] = []
+
+    def run(group: Hashable, items: list[str]) -> list[str]:
+        begun.extend(items)
+        assert gates[items[0]].wait(_LONG_S)
+        return [item.upper() for item in items]
+
+    batcher: Batcher[str, str] = Batcher(run, most=lambda group: 1, lanes=lambda group: lanes[0], room=100)
+    ticket = batcher.ticket()
+    ticket.add("group", "a")
+    ticket.add("group", "b")
+    lanes[0] = 2
+    ticket.add("group", "c")
+    gates["b"].set()
+    assert ticket.answer(1) == "B"  # though "a" is still inside
+    gates["c"].set()
+    assert ticket.answer(2) == "C"
+    gates["a"].set()
+    assert ticket.answer(0) == "A"
 
 
 def test_a_single_task_does_not_wait_for_a_hundred_queued_ones() -> None:

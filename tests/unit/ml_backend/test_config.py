@@ -6,7 +6,7 @@ import pytest
 
 from bridge.errors import SenderError
 from ml_backend.config import media_reference, parse_config
-from ml_backend.labels import ConfigLabel
+from ml_backend.labels import ConfigLabel, chosen_classes
 
 
 def test_a_control_is_read_with_its_labels_and_attributes() -> None:
@@ -64,6 +64,17 @@ def test_what_is_no_xml_is_refused(text: str) -> None:
         parse_config(text)
 
 
+def test_a_digit_that_is_no_number_is_none() -> None:
+    [control] = parse_config(
+        '<View><Image name="i" value="$i"/><KeyPointLabels name="k" toName="i"><Label value="A" model_index="\u00b2"/>'
+        "</KeyPointLabels></View>"
+    )
+    assert control.labels[0].point is None
+    with pytest.raises(SenderError, match="has no 'a\\[\u00b2\\]'"):
+        media_reference("$a[\u00b2]", {"a": ["x"]})
+    assert chosen_classes(("\u00b2",), ["car"]) == ((), ("\u00b2",))
+
+
 def test_an_empty_config_has_no_controls() -> None:
     assert parse_config("") == parse_config("<View/>") == ()
 
@@ -102,3 +113,29 @@ def test_the_image_of_a_task_is_found(value: str, data: dict[str, object], expec
 def test_a_task_without_its_image_says_what_it_has(data: dict[str, object], said: str) -> None:
     with pytest.raises(SenderError, match=said):
         media_reference("$image", data)
+
+
+@pytest.mark.parametrize(
+    ("inside", "said"),
+    [
+        (
+            '<Taxonomy name="t" toName="v">'
+            + '<Choice value="a">' * 5000
+            + "</Choice>" * 5000
+            + "</Taxonomy>",
+            "nested too deeply",
+        ),
+        ('<VideoRectangle name="r" toName="v"/>' * 5000, "controls; 1000 at most"),
+        (
+            '<VideoRectangle name="r" toName="v"/>' * 900
+            + '<Labels name="l" toName="v">'
+            + '<Label value="a"/>' * 1000
+            + "</Labels>",
+            "more than 200000 labels",
+        ),
+    ],
+)
+def test_a_config_that_would_take_minutes_to_read_is_refused(inside: str, said: str) -> None:
+    """It comes with each request, and its writer is not the operator."""
+    with pytest.raises(SenderError, match=said):
+        parse_config(f'<View><Video name="v" value="$v"/>{inside}</View>')

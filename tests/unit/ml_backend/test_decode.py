@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from ml_backend.decode import LARGEST_SIDE_PX, decode
+from ml_backend.decode import LARGEST_SIDE_PX, Reducible, _Room, decode
 from ml_backend.problems import TaskProblem
 from tests.unit.ml_backend.helpers import image_bytes
 
 MILLION = 1_000_000
 
 
-def load(body: bytes, max_pixels: int = 100 * MILLION):  # type: ignore[no-untyped-def]
-    return decode(body, max_pixels=max_pixels, what="a.jpg")
+def load(  # type: ignore[no-untyped-def]
+    body: bytes, max_pixels: int = 100 * MILLION, reducible: Reducible | None = None
+):
+    return decode(body, max_pixels=max_pixels, what="a.jpg", reducible=reducible)
 
 
 def halves(mode: str, left: object, right: object, size: tuple[int, int] = (40, 20)) -> Image.Image:
@@ -60,6 +68,29 @@ def test_a_rotated_photo_has_the_size_and_place_of_what_is_displayed(
     loaded = load(with_orientation(orientation))
     assert (loaded.width, loaded.height) == size == loaded.image.size
     assert colours(loaded.image, (4, 4), (size[0] - 5, size[1] - 5)) == [first, last]
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_what_browsers_do_not_turn_is_not_turned(format: str) -> None:
+    """Chromium 156 shows 40x20 for an orientation that only XMP tells, and for every WebP."""
+    image = halves("RGB", (255, 0, 0), (0, 0, 255))
+    options: dict[str, Any] = {"xmp": XMP}
+    if format == "PNG":
+        told = PngImagePlugin.PngInfo()
+        told.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options = {"pnginfo": told}
+    if format == "WEBP":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        options["exif"] = exif.tobytes()
+    loaded = load(image_bytes(image, format, **options))
+    assert (loaded.width, loaded.height) == loaded.image.size == (40, 20)
 
 
 @pytest.mark.filterwarnings("ignore:.*EXIF")  # Pillow warns of it
@@ -163,3 +194,108 @@ def test_a_truncated_file_is_refused(format: str) -> None:
     for share in (0.3, 0.6, 0.9):
         with pytest.raises(TaskProblem, match=r"a\.jpg is"):
             load(body[: int(len(body) * share)])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("number", [2, 4, 8])
+def test_a_photo_larger_than_the_models_look_at_is_unpacked_smaller(orientation: int, number: int) -> None:
+    """The pixels lie where those of the whole photo lie, and the size in words stays the photo's."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    edge = np.linspace(0, 255, 480)[None, :, None] * np.linspace(0.2, 1, 320)[:, None, None]
+    photo = Image.fromarray(np.broadcast_to(edge, (320, 480, 3)).astype(np.uint8))
+    body = image_bytes(photo, "JPEG", exif=exif.tobytes(), quality=95)
+    whole, small = load(body), load(body, reducible=lambda width, height: number + 1)
+    assert (small.width, small.height) == (whole.width, whole.height) == whole.image.size
+    assert small.image.size == (whole.width // number, whole.height // number)
+    mean = np.asarray(whole.image.reduce(number), dtype=float)
+    assert np.abs(np.asarray(small.image, dtype=float) - mean).max() <= 4
+
+
+def test_a_photo_is_unpacked_smaller_only_where_no_rest_is_left() -> None:
+    """Its last pixels would stand for less than the others, and everything would move by a part of a pixel."""
+
+    def unpacked(width: int, height: int, format: str = "JPEG") -> tuple[int, int]:
+        body = image_bytes(Image.new("RGB", (width, height)), format)
+        loaded = load(body, reducible=lambda *size: 8)
+        assert (loaded.width, loaded.height) == (width, height)
+        return loaded.image.size
+
+    assert unpacked(482, 320) == (241, 160)
+    assert unpacked(484, 324) == (121, 81)
+    assert unpacked(481, 320) == (481, 320)
+    assert unpacked(480, 320, "PNG") == (480, 320)
+
+
+def test_what_the_models_look_at_is_not_made_smaller() -> None:
+    body = image_bytes(Image.new("RGB", (480, 320)), "JPEG")
+    assert load(body, reducible=lambda width, height: 1).image.size == (480, 320)
+    assert load(body, reducible=lambda width, height: 3).image.size == (240, 160)
+
+
+def test_pictures_unpacked_side_by_side_have_a_bound_of_pixels_together() -> None:
+    room = _Room(100)
+    inside: list[int] = []
+    most: list[int] = []
+
+    def unpack(pixels: int) -> None:
+        with room.for_pixels(pixels):
+            inside.append(min(pixels, 100))
+            most.append(sum(inside))
+            time.sleep(0.001)
+            inside.remove(min(pixels, 100))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(unpack, [10, 60, 30, 1000] * 20))
+    assert len(most) == 80
+    assert max(most) == 100
+
+
+def test_a_deep_picture_is_converted_in_strips_as_if_at_once() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (700, 30))
+    loaded = load(image_bytes(Image.fromarray(values.astype(np.uint16)), "PNG"))
+    wanted = np.floor(values / 257 + 0.5)
+    assert np.array_equal(np.asarray(loaded.image)[..., 0], wanted)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "RGBA", "L"])
+def test_a_large_picture_needs_no_multiple_of_its_memory(mode: str) -> None:
+    """Measured in a process of its own: at most 13 bytes a pixel over what the program needs anyway."""
+    side = 4000
+    body = image_bytes(Image.new(mode, (side, side)), "PNG")
+    code = (
+        "import resource, sys\n"
+        "from ml_backend.decode import decode\n"
+        "import tests.unit.ml_backend.test_decode as t\n"
+        "small = t.image_bytes(t.Image.new(sys.argv[1], (8, 8)), 'PNG')\n"
+        "decode(small, max_pixels=10**9, what='')\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "decode(sys.stdin.buffer.read(), max_pixels=10**9, what='')\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, mode], input=body, capture_output=True, check=True)
+    assert int(done.stdout) * 1024 / side**2 < 13
+
+
+def test_want_of_memory_is_not_the_pictures_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is stored for it then, and it is asked for again."""
+
+    def full(image: Image.Image) -> None:
+        raise MemoryError
+
+    body = image_bytes(Image.new("RGB", (40, 20)), "PNG")
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", full)
+    with pytest.raises(TaskProblem, match="no memory for its 40x20 pixels") as caught:
+        load(body)
+    assert caught.value.passing
+
+
+def test_a_vector_graphic_is_named_as_what_it_is_not_though_ultralytics_looks_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def patched(*given: object, **options: object) -> None:
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(Image, "open", patched)
+    with pytest.raises(TaskProblem, match="none of JPEG, PNG"):
+        load(b"<svg xmlns='http://www.w3.org/2000/svg'/>")

@@ -41,12 +41,12 @@ class Numbers:
 class Fixed:
     """Answers `value`, and `real` for the pictures of requests."""
 
-    batch = 4
+    batch, lanes = 4, 1
 
     def __init__(self, name: str, value: float, real: float | None = None) -> None:
         self.name, self._value, self._real = name, value, value if real is None else real
 
-    def forward(self, pictures: np.ndarray) -> list[Any]:
+    def forward(self, pictures: np.ndarray, *, alone: bool = False) -> list[Any]:
         return [self._real if picture[0, 0, 0] == 200 else self._value for picture in pictures]
 
 
@@ -110,7 +110,7 @@ def test_the_next_is_tried_when_the_quickest_is_too_far_off(tmp_path: Path) -> N
 class WrongInBatches(Fixed):
     """Answers as it should when asked for one picture only."""
 
-    def forward(self, pictures: np.ndarray) -> list[Any]:
+    def forward(self, pictures: np.ndarray, *, alone: bool = False) -> list[Any]:
         return [value + 5 * (len(pictures) > 1) for value in super().forward(pictures)]
 
 

@@ -37,28 +37,37 @@ class Job:
 
 
 def test_nothing_is_too_much_before_anything_was_measured() -> None:
-    assert not Handover(nobody, budget_s=85).is_too_much(1_000_000)
+    assert not Handover(nobody, budget_s=85).is_too_much(UID, 1_000_000)
 
 
 def test_too_much_is_what_the_last_requests_say_takes_longer_than_there_is() -> None:
     handover = Handover(nobody, budget_s=85)
-    handover.took(10, 1.0)
-    assert not handover.is_too_much(850)
-    assert handover.is_too_much(851)
+    handover.took(UID, 10, 1.0)
+    assert not handover.is_too_much(UID, 850)
+    assert handover.is_too_much(UID, 851)
 
 
 def test_a_request_of_many_tasks_counts_for_more_than_single_ones() -> None:
     handover = Handover(nobody, budget_s=85)
-    handover.took(500, 5.0)  # 0.01 s a task
+    handover.took(UID, 500, 5.0)  # 0.01 s a task
     for _ in range(5):
-        handover.took(1, 0.2)  # the fixed part of a request
-    assert not handover.is_too_much(2000)
+        handover.took(UID, 1, 0.2)  # the fixed part of a request
+    assert not handover.is_too_much(UID, 2000)
 
 
 def test_a_request_in_which_nothing_was_done_says_nothing() -> None:
     handover = Handover(nobody, budget_s=1)
-    handover.took(0, 85)
-    assert not handover.is_too_much(10)
+    handover.took(UID, 0, 85)
+    assert not handover.is_too_much(UID, 10)
+
+
+def test_a_project_of_long_videos_makes_no_project_of_pictures_slow() -> None:
+    handover = Handover(nobody, budget_s=85)
+    handover.took(UID, 1, 60.0)
+    handover.took("8.1795327200", 10, 1.0)
+    assert handover.is_too_much(UID, 2)
+    assert not handover.is_too_much("8.1795327200", 100)
+    assert not handover.is_too_much("9.1795327200", 100)
 
 
 def test_tasks_of_a_project_are_given_to_the_job() -> None:
@@ -103,15 +112,16 @@ def test_the_caller_is_told_where_the_rest_is() -> None:
 class SlowModel:
     """Does so many tasks of a request, and is late for the others."""
 
-    def __init__(self, done: int) -> None:
+    def __init__(self, done: int, state: str = "ready") -> None:
         self.done = done
+        self.state = state
         self.asked: list[int] = []
 
     def start(self) -> None:
         pass
 
     def status(self) -> dict[str, Any]:
-        return {"state": "ready"}
+        return {"state": self.state}
 
     def setup(self, request: SetupRequest, *, wait_s: float) -> Offer:
         return Offer(model_version="v1")
@@ -186,6 +196,16 @@ def test_a_request_that_is_plainly_too_large_goes_to_the_job_at_once(tmp_path: P
     assert job.given == [(UID, list(range(1, 87)))]
     made.predict(request(85))
     assert model.asked == [10, 85]
+
+
+def test_a_request_that_waited_for_the_model_to_be_loaded_says_nothing_of_the_next(tmp_path: Path) -> None:
+    """The first task that somebody opens after a start takes as long as loading does."""
+    model, job = SlowModel(100, state="loading"), Job()
+    made, _ = backend(model, job, tmp_path)
+    made.predict(request(1))  # 10 s, by this clock
+    model.state = "ready"
+    made.predict(request(20))
+    assert (model.asked, job.given) == ([1, 20], [])
 
 
 @pytest.mark.parametrize("more", [{"by_job": True}, {"wanted_version": "v0"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,37 @@ def test_a_picture_of_the_web_is_transferred_once_until_it_is_another(
     assert site.answers == [200, 304, 304]
     site.body, site.headers = LARGE, {name: f"{value}-new" for name, value in headers.items()}
     assert images.load(f"{URL}/a.png").width == 60
+
+
+def test_a_kept_picture_is_decoded_while_its_source_is_asked(tmp_path: Path) -> None:
+    """The site does not answer before; a picture that has changed meanwhile is decoded as it is now."""
+    small, large = (image_bytes(Image.new("RGB", size), "JPEG") for size in ((32, 16), (64, 16)))
+    decoded: list[int] = []
+    begun = threading.Event()
+
+    class Waiting(Site):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            assert "If-None-Match" not in request.headers or begun.wait(20)
+            return super().__call__(request)
+
+    def reducible(width: int, height: int) -> int:
+        decoded.append(width)
+        begun.set()
+        return 1
+
+    site = Waiting()
+    site.body = small
+    images = loader(tmp_path, site)
+
+    def width() -> int:
+        begun.clear()
+        return images.load(f"{URL}/a.jpg", reducible=reducible).width
+
+    assert [width(), width()] == [32, 32]
+    assert decoded == [32, 32]
+    site.body, site.headers = large, {"ETag": '"2"'}
+    assert width() == 64
+    assert decoded == [32, 32, 32, 64]
 
 
 class OneLine(httpcore.MockBackend):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -228,7 +229,7 @@ def test_a_minus_point_keeps_what_holds_it_out() -> None:
         asked(client, both, MASKS)["result"],
         drawing(point(20, 20), point(21, 21, is_positive=0)),
     )
-    assert decode(small[0]["value"]["rle"]).sum() == 20 * 40
+    assert decode(small[0]["value"]["rle"], width=100).area_px == 20 * 40
     assert asked(client, without, MASKS)["result"] == []
 
 
@@ -296,7 +297,30 @@ def test_an_interactive_answer_is_not_recorded_as_what_the_person_had_before_the
 @given(st.integers(1, 30), st.integers(1, 30), st.randoms(use_true_random=False))
 def test_a_mask_reads_back_as_it_was_written(width: int, height: int, random: Any) -> None:
     pixels = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)])
-    assert (decode(encode(pixels)).reshape(height, width) == pixels).all()
+    read = decode(encode(pixels), width=width)
+    assert [[read.holds(x, y) for x in range(width)] for y in range(height)] == pixels.tolist()
+    assert read.area_px == pixels.sum()
+    if pixels.any():
+        down, across = np.nonzero(pixels)
+        assert read.box() == (across.min(), down.min(), across.max() + 1, down.max() + 1)
+
+
+def test_a_photographs_masks_take_no_memory_to_speak_of() -> None:
+    pixels = np.zeros((3000, 4000), dtype=bool)
+    pixels[1000:2000, 1000:3000] = True
+    rle = encode(pixels)
+    tracemalloc.start()
+    read = [decode(rle, width=4000) for _ in range(10)]
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1_000_000
+    assert {one.box() for one in read} == {(1000, 1000, 3000, 2000)}
+
+
+@pytest.mark.parametrize("at", [(-5, 15), (25, 1e9), (float("nan"), 15), (float("inf"), 15)])
+def test_a_point_beside_the_picture_is_on_nothing(at: tuple[float, float]) -> None:
+    masks = (full("circle", 0, 0, 100, 200),)
+    assert asked(seeing(*masks, task="segment"), drawing(point(*at)), MASKS)["result"] == []
 
 
 def test_read_context_knows_drawn_from_not_drawn() -> None:

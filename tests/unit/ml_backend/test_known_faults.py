@@ -56,6 +56,7 @@ HELD_BY: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "W4 thresholds below the model's own do nothing": {
         f"{HERE}/test_protocol.py": ("test_the_threshold_is_given_to_the_model",),
+        f"{HERE}/test_demo_model.py": ("test_a_low_threshold_shows_more",),
     },
     "W5 labels lost by their case, the last of two labels wins": {
         f"{HERE}/test_labels.py": (
@@ -71,6 +72,7 @@ HELD_BY: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "W7 timelines work once": {
         f"{HERE}/test_known_faults.py": ("test_w07_a_model_answers_again_and_again",),
+        f"{HERE}/test_small_models.py": ("test_features_of_a_picture_are_the_same_every_time",),
         "tests/integration/test_timelines.py": (
             "test_annotations_are_learned_from_and_predicted_also_after_a_restart",
         ),
@@ -163,7 +165,10 @@ HELD_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "W22 any file of the disk is loaded or opened": {
         f"{HERE}/test_known_faults.py": ("test_w22_nothing_outside_model_root_is_opened",),
         f"{HERE}/test_weights.py": ("test_a_model_path_outside_model_root_is_refused",),
-        f"{HERE}/test_references.py": ("test_no_text_is_ever_a_file_of_this_machine",),
+        f"{HERE}/test_references.py": (
+            "test_no_text_is_ever_a_file_of_this_machine",
+            "test_anything_else_is_refused",
+        ),
     },
     "W23 events refused for want of a password, a Bearer header fails": {
         f"{HERE}/test_known_faults.py": ("test_w23_any_authorization_header_is_refused_and_never_a_failure",),
@@ -177,8 +182,18 @@ HELD_BY: dict[str, dict[str, tuple[str, ...]]] = {
             "test_w24_nobody_is_shown_a_traceback",
             "test_w24_any_body_is_answered_in_json_with_400",
         ),
+        f"{HERE}/test_references.py": ("test_what_is_shown_holds_no_secret",),
     },
     "W25 downloads without time, size or host": {
+        f"{HERE}/test_slow_sites.py": (
+            "test_who_answers_a_byte_a_second_is_left_after_the_time_limit",
+            "test_an_answer_that_may_unpack_to_a_million_times_its_size_is_refused",
+        ),
+        f"{HERE}/test_image_cache.py": (
+            "test_the_folder_stays_below_its_size_and_loses_what_was_not_used_for_longest",
+            "test_many_threads_write_and_read_whole_pictures",
+            "test_a_damaged_file_is_no_picture",
+        ),
         f"{HERE}/test_images.py": (
             "test_too_many_bytes_are_refused_by_their_header_or_while_they_come",
             "test_a_server_that_trickles_is_left_after_the_time_limit",
@@ -230,7 +245,7 @@ def test_w09_several_classes_are_one_stretch_of_their_label() -> None:
     for frame, name in enumerate(["circle", "ring", "circle", "square", "ring"], start=1):
         scores = tuple((one, 0.9 if one == name else 0.05) for one in ("circle", "ring", "square"))
         following.see(frame, Found(class_scores=scores), None)
-    regions = following.regions(frames=5, duration_s=1)
+    regions = following.regions(frames=5, duration_s=1, framerate=5)
     assert [region["value"]["ranges"] for region in regions] == [
         [{"start": 1, "end": 3}],
         [{"start": 5, "end": 5}],
@@ -446,6 +461,7 @@ def test_w26_a_prediction_goes_by_the_config_it_comes_with() -> None:
     changed = CONFIG.replace('value="Circle"', 'value="Ring" predicted_values="circle"')
     one.post("/setup", json={"project": PROJECT, "schema": CONFIG})
     other.post("/setup", json={"project": PROJECT, "schema": changed})
+    predict(one, [task()], CONFIG)  # nor what it was asked before
     items = [predict(client, [task()], changed)[0] for client in (one, other)]
     assert [item["result"][0]["value"]["rectanglelabels"] for item in items] == [["Ring"], ["Ring"]]
     assert items[0]["model_version"] == items[1]["model_version"]

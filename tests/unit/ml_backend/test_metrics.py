@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from ml_backend.detectors import Found
 from ml_backend.inference_log import inference_records
 from ml_backend.metrics import Metrics
 from ml_backend.predict import TaskResult
-from ml_backend.timings import Timing, task_timing
+from ml_backend.timings import Spent, TaskTiming, Timing, task_timing
 from tests.unit.ml_backend.helpers import FakeDetector, a_box, a_client, predict, task
 
 AT = "2026-11-22T10:00:00Z"
@@ -53,6 +54,36 @@ def test_labels_without_end_do_not_make_series_without_end() -> None:
     text = metrics.text().decode()
     assert len(re.findall(r"^ml_backend_label_regions_total", text, re.MULTILINE)) == 501
     assert figure(text, 'ml_backend_label_regions_total{label="(others)"}') == 200
+
+
+def test_a_label_is_cut_at_a_length_that_figures_can_have() -> None:
+    metrics = Metrics()
+    metrics.found({"x" * 1_000_000: 1}, [])
+    assert len(metrics.text()) < 50_000
+
+
+def test_regions_of_somebodys_own_model_are_counted_whatever_they_hold() -> None:
+    values: list[Any] = [{"choices": [1, None, ["a", 2]]}, {"choices": 7}, None, {}]
+    regions = [{"type": "choices", "value": value} for value in values] + [
+        {"type": ["choices"], "value": {}},
+        {},
+    ]
+    assert TaskResult(task_id=1, regions=tuple(regions)).label_counts() == {"1": 1, "None": 1, "a / 2": 1}
+
+
+def test_where_the_time_of_a_video_went_is_told() -> None:
+    """Frames share batches: of those that go through a model together, the longest wait counts, and the time once."""
+    spent = Spent(decode_s=0.5, encode_s=0.25)
+    spent.looked(
+        1.0, [Timing(queue_s=wait, inference_s=0.75, batch=16, engine="onnx") for wait in (0.1, 0.25)]
+    )
+    spent.looked(2.0, [])
+    pictures = task_timing(
+        decode_s=1.0, encode_s=1.0, passes=[Timing(queue_s=0.5, inference_s=1.0, batch=2, engine="torch")]
+    )
+    assert spent.and_pictures(pictures) == TaskTiming(
+        decode_s=1.5, queue_s=0.75, inference_s=3.75, encode_s=1.25, batch=16, engines=("torch", "onnx")
+    )
 
 
 def test_a_label_cannot_write_lines_of_its_own() -> None:

@@ -103,6 +103,15 @@ def test_a_task_that_raises_costs_only_itself(tmp_path: Path) -> None:
     assert 'ml_backend_task_problems_total{reason="model"} 1.0' in text
 
 
+def test_a_task_whose_data_is_nested_without_end_costs_only_itself(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(600):
+        deep = [deep]
+    items = predict(serving(tmp_path, "Plain2"), [task(1), task(2, notes=deep), task(3)])
+    assert [labels(item) for item in items] == [["Box"], [], ["Box"]]
+    assert "nested too deeply" in items[1]["error"]
+
+
 def test_a_time_out_of_its_own_costs_a_task_and_is_not_taken_for_ours(tmp_path: Path) -> None:
     items = predict(serving(tmp_path, "Plain2"), [task(1), task(2, "slow"), task(3)])
     assert [labels(item) for item in items] == [["Box"], [], ["Box"]]
@@ -145,6 +154,35 @@ def test_an_answer_label_studio_would_choke_on_is_mended_or_costs_that_task(
     assert isinstance(odd["score"], float)
     assert isinstance(odd["model_version"], str)
     assert labels(other) == ["A"]
+
+
+@pytest.mark.parametrize("name", ["Drawn2", "Silent2"])
+def test_no_prediction_at_all_is_nothing_to_store(name: str, tmp_path: Path) -> None:
+    items = predict(serving(tmp_path, name), [task(1), task(2)])
+    assert ["result" in item for item in items] == [False, False]
+    assert {item["error"] for item in items} == {"the model gave no prediction"}
+
+
+def test_what_a_person_draws_is_answered(tmp_path: Path) -> None:
+    client = serving(tmp_path, "Drawn2")
+    body = {"project": PROJECT, "label_config": CONFIG, "tasks": [task(1)]}
+    answer = client.post("/predict", json=body | {"params": {"context": {"result": [{"id": "a"}]}}})
+    assert labels(answer.get_json()["results"][0]) == ["drawn"]
+
+
+def test_a_labeling_config_that_comes_back_counts_again(tmp_path: Path) -> None:
+    client = serving(tmp_path, "Configured2")
+    other = CONFIG.replace("Circle", "Ring")
+    for config in (CONFIG, other, CONFIG, CONFIG, other):
+        assert labels(predict(client, [task(1)], config)[0]) == [config]
+
+
+def test_extra_params_reach_models_that_are_made_later(tmp_path: Path) -> None:
+    client = serving(tmp_path, "Told")
+    version(client, extra_params={"a": 1})
+    for config in (CONFIG, CONFIG.replace("Circle", "Ring")):
+        version(client, extra_params={"a": 1}, schema=config)
+        assert labels(predict(client, [task(1)], config)[0]) == ['{"a": 1}']
 
 
 def test_context_and_params_reach_the_model(tmp_path: Path) -> None:
@@ -257,6 +295,16 @@ def test_what_a_1x_training_leaves_makes_the_next_model(tmp_path: Path) -> None:
     assert labels(item) == ["learnt from ANNOTATION_CREATED"]
     again = serving(tmp_path, "Old1")  # as after a restart
     assert labels(predict(again, [task(1)])[0]) == ["learnt from ANNOTATION_CREATED"]
+
+
+def test_a_1x_class_hears_the_events_it_names_in_its_own_way(tmp_path: Path) -> None:
+    own_models.Events1.heard.clear()
+    client = serving(tmp_path, "Events1")
+    told = client.post("/webhook", json=sample("PROJECT_UPDATED")).get_json()
+    assert told["status"] == "queued"
+    until(lambda: own_models.Events1.heard)
+    assert own_models.Events1.heard == [("PROJECT_UPDATED", told["training"], ["workdir"])]
+    assert client.post("/webhook", json=sample("TASKS_CREATED")).get_json() == {"status": "ignored"}
 
 
 def test_nobody_learns_from_an_event_without_the_password(tmp_path: Path) -> None:

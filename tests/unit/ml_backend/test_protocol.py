@@ -16,6 +16,7 @@ from bridge.errors import Busy, SettingsError
 from ml_backend.app import NO_TRAINING, create_app
 from ml_backend.decode import LoadedImage
 from ml_backend.detectors import Found, Look
+from ml_backend.versions import VersionBook
 from tests.conftest import sample
 from tests.unit.ml_backend.helpers import (
     CONFIG,
@@ -198,6 +199,54 @@ def test_a_model_that_fails_on_one_image_of_a_batch_costs_only_that_one() -> Non
     assert "the model failed on this image: RuntimeError" in items[1]["error"]
 
 
+@pytest.mark.parametrize("project", ["7\n2026 ERROR forged", "\ud800", "7" * 1000, "7\x00"])
+def test_what_is_no_project_is_the_senders_fault_and_reaches_no_log(
+    project: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = a_client()
+    body = {"project": project, "label_config": CONFIG, "schema": "<View/>", "tasks": [task()]}
+    for route in ("/setup", "/predict"):
+        answer = client.post(route, json=body)
+        assert (answer.status_code, "no project" in answer.get_json()["error"]) == (400, True)
+    assert "forged" not in caplog.text
+
+
+def test_a_version_that_can_be_none_is_refused_or_left_out() -> None:
+    client = a_client()
+    setup = client.post("/setup", json=SETUP | {"extra_params": {"model_version": "\ud800"}})
+    assert setup.status_code == 200
+    body = {"label_config": CONFIG, "tasks": [task()], "params": {"model_version": "\ud800"}}
+    assert client.post("/predict", json=body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_a_model_without_memory_leaves_no_empty_predictions(error: Exception) -> None:
+    """Nothing is wrong with these pictures: an empty prediction, once stored, would stay."""
+    items = predict(a_client(FakeDetector(per_width={100: error})), [task(1), task(2)])
+    assert ["result" in item for item in items] == [False, False]
+    assert all("model failed" in item["error"] for item in items)
+
+
+def test_log_lines_cannot_be_forged_by_a_labeling_config(caplog: pytest.LogCaptureFixture) -> None:
+    forged = CONFIG.replace('"Circle"', '"Lion&#10;2026 ERROR forged&#x2028;2026 ERROR forged"')
+    forged = forged.replace('predicted_values="square"', "")
+    client = ready(a_client())
+    version(client, forged)
+    predict(client, [task()], forged)
+    assert "Lion 2026 ERROR forged" in caplog.text
+    assert not any(line.startswith("2026 ERROR forged") for line in caplog.text.splitlines())
+
+
 def test_log_lines_cannot_be_forged_by_a_task(caplog: pytest.LogCaptureFixture) -> None:
     predict(a_client(), [{"id": 1, "data": {"x\n2026 ERROR forged": 1}}])
     assert not any(line.startswith("2026 ERROR forged") for line in caplog.text.splitlines())
@@ -280,6 +329,7 @@ def test_a_config_that_nothing_can_be_done_for_says_why(
     assert said in caplog.text
     items = predict(client, [task(1), task(2)], config)
     assert [item["result"] for item in items] == [[], []]
+    assert [item["unfilled"] for item in items] == [True, True]  # our own job writes none of them
 
 
 def test_a_warning_is_logged_once_however_often_label_studio_asks(caplog: pytest.LogCaptureFixture) -> None:
@@ -377,10 +427,29 @@ def test_the_right_password_opens() -> None:
     assert client.get("/health", headers=basic("ls", "pass:word")).status_code == 200
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_password_beyond_ascii_opens_as_label_studio_sends_it_and_as_others_do(encoding: str) -> None:
+    """Label Studio's client encodes in Latin-1 (requests/auth.py), most others in UTF-8."""
+    client = a_client(basic_auth_user="jürgen", basic_auth_pass="Zürich:Straße")
+    coded = base64.b64encode("jürgen:Zürich:Straße".encode(encoding)).decode()
+    wrong = base64.b64encode("jürgen:Zürich:Strasse".encode(encoding)).decode()
+    for method, route in (("POST", "/setup"), ("GET", "/health")):
+        for told, status in ((coded, 200), (wrong, 401)):
+            headers = {"Authorization": f"Basic {told}"}
+            assert client.open(route, method=method, json=SETUP, headers=headers).status_code == status
+
+
+def test_a_letter_that_latin_1_has_not_is_not_taken_for_another() -> None:
+    client = a_client(basic_auth_user="ls", basic_auth_pass="日本")
+    for password, status in (("日本", 200), ("??", 401), ("", 401)):
+        assert client.post("/setup", json=SETUP, headers=basic("ls", password)).status_code == status
+
+
 def test_health_is_open_to_probes_but_tells_a_wrong_password() -> None:
     client = a_client(**GUARDED)
     assert client.get("/health").status_code == 200
     assert client.get("/health", headers=basic("ls", "wrong")).status_code == 401
+    assert client.get("/health", headers={"Authorization": "Basic ==="}).status_code == 401
 
 
 def test_half_a_password_is_no_password() -> None:
@@ -465,6 +534,47 @@ def test_too_many_predictions_at_once_are_refused_so_that_health_and_setup_find_
     assert client.get("/health").status_code == 200
 
 
+def asking(client: FlaskClient, clients: int) -> tuple[list[threading.Thread], list[int]]:
+    """So many at the same moment, each with a task; and what they are answered, as it comes."""
+    answers: list[int] = []
+
+    def ask() -> None:
+        body = {"project": PROJECT, "label_config": CONFIG, "tasks": [task()]}
+        answers.append(client.application.test_client().post("/predict", json=body).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    return threads, answers
+
+
+def test_many_who_open_a_task_at_the_same_moment_are_all_answered() -> None:
+    """Only 13 have their images in memory at a time; the others wait for them to end."""
+    gate = threading.Event()
+    client = ready(a_client(FakeDetector(gate=gate)))
+    threads, answers = asking(client, 61)  # 64 web threads, 3 of them spare
+    assert client.get("/health").status_code == 200
+    gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert answers == [200] * 61
+
+
+def test_who_waits_too_long_for_others_to_end_is_told_in_time() -> None:
+    gate = threading.Event()
+    client = ready(a_client(FakeDetector(gate=gate), predict_budget_s=0.5))
+    threads, answers = asking(client, 20)
+    deadline = time.monotonic() + 20
+    while len(answers) < 7 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert answers == [503] * 7
+    assert "ml_backend_busy_total 7.0" in client.get("/metrics").text
+    gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(answers) == [200] * 13 + [503] * 7
+
+
 def test_what_is_not_begun_in_time_gets_no_result_and_the_rest_is_kept() -> None:
     class Slow(FakeDetector):
         def predict(self, images: Any, *, look: Look) -> list[Found]:
@@ -498,6 +608,58 @@ def test_a_model_with_a_full_queue_is_answered_503() -> None:
     )
     assert answer.status_code == 503
     assert "wait for the model" in answer.get_json()["error"]
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_refusal_for_a_full_queue_is_counted() -> None:
+    client = a_client(Crowded(1))
+    client.post("/predict", json={"project": PROJECT, "label_config": CONFIG, "tasks": [task()]})
+    assert "ml_backend_busy_total 1.0" in client.get("/metrics").text
+
+
+def test_images_that_do_not_come_in_time_cost_themselves_and_not_what_is_there() -> None:
+    """Label Studio gives up after 100 s and then has nothing: who waits for one server loses what all others gave."""
+    gate = threading.Event()
+
+    class Held(FakeImages):
+        def load(self, reference: str, **told: Any) -> LoadedImage:
+            if reference == "held":
+                gate.wait(30)
+            return super().load(reference, **told)
+
+    client = a_client(images=Held(), predict_budget_s=0.3)
+    began = time.monotonic()
+    items = predict(client, [task(1, "a"), task(2, "held"), task(3, "b")])
+    took_s = time.monotonic() - began
+    gate.set()
+    assert took_s < 15
+    assert ["result" in item for item in items] == [True, False, True]
+    assert "in time" in items[1]["error"]
+
+
+def test_a_program_that_ends_answers_with_what_it_has() -> None:
+    ends, gate = threading.Event(), threading.Event()
+
+    class Ending(FakeImages):
+        def load(self, reference: str, **told: Any) -> LoadedImage:
+            if reference == "held":
+                ends.set()
+                gate.wait(30)
+            return super().load(reference, **told)
+
+    app = create_app(
+        settings(),
+        models=models_of(FakeDetector()),
+        images=Ending(),
+        inferences=FakeInferences([]),
+        versions=VersionBook(None),
+        stopping=ends.is_set,
+    )
+    items = predict(
+        app.test_client(), [task(1, "a"), task(2, "held"), *(task(n, f"{n}") for n in range(3, 30))]
+    )
+    gate.set()
+    assert ["result" in item for item in items] == [True, False, *[True] * 6, *[False] * 21]
 
 
 def test_a_request_that_has_begun_waits_for_room_instead_of_losing_its_tasks() -> None:

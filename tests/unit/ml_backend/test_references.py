@@ -120,6 +120,14 @@ def test_label_studio_is_its_scheme_host_port_and_path(address: str, ours: bool)
 
 def test_what_is_shown_holds_no_secret() -> None:
     assert shown("https://user:pass@host:81/a.jpg?X-Amz-Signature=abc") == "https://host:81/a.jpg?…"
+    for broken in (
+        "http://user:pass@host:99999/a",
+        "http://user:pass@[::1/a",
+        "http://user:pa/ss@host:81/a?pass",
+    ):
+        assert "pass" not in shown(broken)
+        assert "ss@" not in shown(broken)
+        assert "/a" in shown(broken)
     assert shown("/data/local-files/?d=x/a.jpg") == "/data/local-files/?d=x/a.jpg"
     assert shown("data:image/png;base64,AAAA") == "data:image/png;base64,…"
     assert len(shown("s3://b/" + "x" * 1000)) < 200

@@ -496,6 +496,50 @@ def test_a_taxonomy_holds_the_way_to_each_choice(attributes: str, expected: list
     assert region["value"] == {"taxonomy": expected}
 
 
+@pytest.mark.parametrize(
+    ("tag", "attributes", "expected"),
+    [
+        # Label Studio shows no choice below another one without allowNested, and writes ways with it.
+        ("Choices", 'choice="multiple"', ["animal"]),
+        ("Choices", 'choice="multiple" allowNested="true"', [["animal", "b"], ["animal", "Pet", "Dog"]]),
+        ("Taxonomy", 'choice="multiple"', [["animal"], ["animal", "b"], ["animal", "Pet", "Dog"]]),
+        ("Taxonomy", 'choice="multiple" leafsOnly="true"', [["animal", "b"], ["animal", "Pet", "Dog"]]),
+    ],
+)
+def test_only_what_a_person_could_choose_is_chosen(tag: str, attributes: str, expected: list[Any]) -> None:
+    found = Found(class_scores=(("animal", 0.95), ("bird", 0.9), ("dog", 0.6)))
+    classes = ("animal", "bird", "dog")
+    [region] = made(control(tag, attributes, TREE), found, model="classify", classes=classes)
+    assert region["value"][tag.lower()] == expected
+
+
+def test_choices_that_may_be_nested_are_written_with_their_way() -> None:
+    [region] = whole_picture("Choices", 'allowNested="true"', CHOICES)
+    assert region["value"]["choices"] == [["Dog"]]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [("", [(None, ["dog"])]), ('perItem="true"', [(0, ["cat"]), (1, ["dog"])])],
+)
+def test_pages_are_one_thing_unless_each_is_classified(
+    attributes: str, expected: list[tuple[int | None, list[str]]]
+) -> None:
+    config = (
+        f'<View><Image name="image" valueList="$pages"/><Choices name="c" toName="image" {attributes}>'
+        '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
+    )
+    per_width = {
+        10: Found(class_scores=(("cat", 0.7), ("dog", 0.3))),
+        20: Found(class_scores=(("cat", 0.1), ("dog", 0.9))),
+    }
+    detector = FakeDetector(per_width=per_width, task="classify", class_names=("cat", "dog"))
+    images = FakeImages({"a": a_picture(10, 10), "b": a_picture(20, 20)})
+    [item] = predict(a_client(detector, images=images), [{"id": 1, "data": {"pages": ["a", "b"]}}], config)
+    found = [(region.get("item_index"), region["value"]["choices"]) for region in item["result"]]
+    assert found == expected
+
+
 def test_choices_of_regions_are_left_to_people() -> None:
     config = control("Choices", 'perRegion="true"', CHOICES)
     plan = make_plan(config, default=weights(), threshold=0.5, named=lambda _: weights())

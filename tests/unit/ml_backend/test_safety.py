@@ -118,7 +118,13 @@ def refused(images: ImageLoader, url: str) -> str:
         "::ffff:10.0.0.1",
         "64:ff9b::7f00:1",  # NAT64 of 127.0.0.1
         "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::7f00:1",  # a network's own NAT64
         "2002:7f00:1::",  # 6to4 of 127.0.0.1
+        "2001:0:4136:e378:8000:63bf:f5ff:fffe",  # Teredo of 10.0.0.1
+        "::127.0.0.1",
+        "::ffff:0:7f00:1",
+        "fec0::1",
+        "5f00::1",
         "localhost",
         "",
     ],
@@ -176,6 +182,8 @@ def test_a_bucket_by_name_belongs_to_the_store() -> None:
     assert rules.may_be_private("labels.s3.inside", 443)
     assert not rules.may_be_private("labels.s3.inside", 80)
     assert not rules.may_be_private("evils3.inside", 443)
+    assert rules.may_be_private("ls", 80)
+    assert not rules.may_be_private("anybodys.ls", 80)  # below Label Studio's name nothing is ours
     by_number = web_rules(
         hosts=["*"], private=False, label_studio_url="http://ls", store_url="http://10.0.0.5:9000"
     )

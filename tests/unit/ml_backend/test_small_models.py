@@ -291,6 +291,16 @@ def test_options_reach_the_model(model: Callable[[str], YoloDetector]) -> None:
     assert "cpu" in detector.devices
 
 
+def test_features_of_a_picture_are_the_same_every_time(model: Callable[[str], YoloDetector]) -> None:
+    """W7: the first time alone would not do."""
+    detector = model("classify")
+    seen = [picture.image for picture in pictures("classify")[:2]]
+    first, again = (detector.features(seen, imgsz=None, device=None) for _ in range(2))
+    assert first.shape[0] == 2
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
+
+
 def test_the_orientation_of_a_photo_is_the_browsers(model: Callable[[str], YoloDetector]) -> None:
     """EXIF orientation 6: stored lying on its side. Boxes are those of the picture as shown."""
     picture = draw_plain(SEEDS[3], SIDE, names=("disc",), most=1).image
@@ -308,3 +318,41 @@ def test_the_orientation_of_a_photo_is_the_browsers(model: Callable[[str], YoloD
     assert {(region["original_width"], region["original_height"]) for region in item["result"]} <= {
         (SIDE * 2, SIDE)
     }
+
+
+@pytest.mark.parametrize("kind", ["obb", "pose", "segment", "classify"])
+def test_a_photo_is_unpacked_no_larger_than_the_model_looks_at(
+    model: Callable[[str], YoloDetector], kind: str
+) -> None:
+    """What is found lies where it lies in the whole photo; masks and classes keep more pixels than boxes."""
+    detector, look, times = model(kind), Look(conf=0.25), 4
+    factor = {"obb": times, "pose": times, "segment": 1, "classify": times // 2}[kind]
+    compared = 0
+    for picture in pictures(kind)[:8]:
+        large = picture.image.resize((SIDE * times, SIDE * times), Image.Resampling.BICUBIC)
+        body = image_bytes(large, "JPEG", quality=95)
+        assert detector.reduction(*large.size, look=look) == factor
+        assert detector.reduction(SIDE, SIDE, look=look) == 1
+        assert detector.reduction(*large.size, look=Look(conf=0.25, imgsz=SIDE * times)) == 1
+        small = decode(
+            body, max_pixels=10**7, what="", reducible=lambda *size: detector.reduction(*size, look=look)
+        )
+        assert (small.width, small.height) == large.size
+        assert small.image.size == (large.width // factor, large.height // factor)
+        [ours], [theirs] = (
+            detector.predict([image], look=look)
+            for image in (small.image, decode(body, max_pixels=10**7, what="").image)
+        )
+        for one in theirs.boxes:
+            if one.score > 0.35:  # others may be below 0.25 in a picture that is a little different
+                nearest = max((iou(_times(seen.box, factor), one.box) for seen in ours.boxes), default=0.0)
+                assert nearest > 0.85
+                compared += 1
+        a, b = dict(ours.class_scores), dict(theirs.class_scores)
+        assert all(abs(a[name] - b[name]) < 0.1 for name in b)
+        compared += len(b) > 0
+    assert compared >= 4
+
+
+def _times(box: PixelBox, factor: int) -> PixelBox:
+    return PixelBox(x0=box.x0 * factor, y0=box.y0 * factor, x1=box.x1 * factor, y1=box.y1 * factor)

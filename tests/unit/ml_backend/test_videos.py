@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from ml_backend.controls.timeline_labels import TIMELINE_LABELS
 from ml_backend.controls.video_rectangle import VIDEO_RECTANGLE
 from ml_backend.detectors import Found, FoundBox, Look
 from ml_backend.problems import TaskProblem
+from ml_backend.timings import Spent, Timing
 from ml_backend.tracking import UltralyticsTracker
-from ml_backend.video import Video
-from tests.unit.ml_backend.helpers import FakeDetector, a_client, predict
+from ml_backend.video import Frame, Video
+from ml_backend.videos import _read
+from tests.unit.ml_backend.helpers import FakeDetector, FakeInferences, a_client, predict
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's and ultralytics' own warnings
 Json = dict[str, Any]
@@ -109,9 +113,18 @@ def test_frames_are_numbered_from_one(codec: str, name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("fps", "framerate", "expected", "frames"),
     [
-        (25, 12.5, [(1, 1), (2, 3), (3, 5), (4, 7), (5, 9)], 5),  # the picture at each frame's middle
+        (25, 12.5, [(1, 0), (2, 2), (3, 4), (4, 6), (5, 8)], 5),  # the picture at each frame's start
+        (25, 5, [(1, 0), (2, 5)], 2),
+        (25, 4, [(1, 0), (2, 6)], 2),  # 1.6 frames: Label Studio rounds
+        (25, 1, [(1, 0)], 1),  # never less than one
         (25, 50, [(1, 0), (3, 1), (5, 2), (7, 3), (9, 4), (11, 5), (13, 6), (15, 7), (17, 8), (19, 9)], 20),
-        (30, 25, [(1, 0), (2, 1), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 9)], 8),
+        (
+            30,
+            25,
+            [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 6), (7, 7), (8, 8)],
+            8,
+        ),  # 8.3: there is no frame 9
+        (29.97, 29.97, [(index + 1, index) for index in range(10)], 10),
     ],
 )
 def test_frames_are_counted_in_the_configs_rate(
@@ -123,9 +136,66 @@ def test_frames_are_counted_in_the_configs_rate(
     video.close()
 
 
+def uneven(path: Path, lasts_ms: Sequence[int]) -> Path:
+    """An MP4 whose picture k is shown for so many ms: only its table of times (stts) and its lengths are written anew."""
+    body = write_video(path, len(lasts_ms), fps=25, codec="mp4v", step=12).read_bytes()
+    scale = int.from_bytes(body[(at := body.index(b"mdhd") + 16) : at + 4], "big")
+    ticks = [last * scale // 1000 for last in lasts_ms]
+
+    def rewritten(boxes: bytes) -> bytes:
+        out = b""
+        while boxes:
+            size = int.from_bytes(boxes[:4], "big")
+            name, inside, boxes = boxes[4:8], boxes[8:size], boxes[size:]
+            if name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+                inside = rewritten(inside)
+            elif name == b"mdhd":
+                inside = inside[:16] + sum(ticks).to_bytes(4, "big") + inside[20:]
+            elif name == b"edts":  # would cut it to its former length
+                name = b"free"
+            elif name == b"stts":
+                entries = b"".join((1).to_bytes(4, "big") + tick.to_bytes(4, "big") for tick in ticks)
+                inside = bytes(4) + len(ticks).to_bytes(4, "big") + entries
+            out += (len(inside) + 8).to_bytes(4, "big") + name + inside
+        return out
+
+    assert body.index(b"mdat") < body.index(b"moov")  # so that the pictures stay where they are
+    path.write_bytes(rewritten(body))
+    return path
+
+
+def test_a_video_of_varying_frame_rate_has_its_pictures_when_they_are_shown(tmp_path: Path) -> None:
+    lasts_ms = (
+        [40] * 5 + [400] + [40] * 5 + [1000] + [40] * 3
+    )  # as of a screen that stands still now and then
+    starts_ms = np.cumsum([0, *lasts_ms])
+    video = Video(uneven(tmp_path / "a.mp4", lasts_ms), framerate=25, what="a.mp4")
+    seen = {frame.number: index_of(frame.image, 12) for frame in video.read()}
+    assert seen == {int(start) // 40 + 1: index for index, start in enumerate(starts_ms[:-1])}
+    assert video.frames == pytest.approx(
+        starts_ms[-1] / 40, abs=3
+    )  # the last picture's own length is not told
+    video.close()
+
+
+def test_a_file_that_tells_wild_times_costs_no_time(tmp_path: Path) -> None:
+    path = uneven(tmp_path / "a.mp4", [40] * 5 + [30_000_000] * 5)  # pictures that stay for eight hours
+    video = Video(path, framerate=1000, what="a.mp4")
+    assert [index_of(frame.image, 12) for frame in video.read()] == list(range(10))
+    video.close()
+
+
 @pytest.mark.parametrize(
     ("written", "data", "expected"),
-    [('framerate="29.97"', {}, 29.97), ('frameRate="$fps"', {"fps": 12}, 12), ("", {}, 24)],
+    [
+        ('framerate="29.97"', {}, 29.97),
+        ('frameRate="$fps"', {"fps": 12}, 12),
+        ('framerate="$fps"', {"fps": "12.5"}, 12.5),
+        ("", {}, 24),
+        ('framerate="0.04"', {}, 25),  # seconds a frame
+        # Label Studio shows the task all the same, at 24.
+        *((f'framerate="{rate}"', {"empty": ""}, 24) for rate in ("0", "fast", "$none", "nan", "$empty")),
+    ],
 )
 def test_the_rate_is_the_configs(written: str, data: Json, expected: float) -> None:
     [control] = parse_config(
@@ -135,7 +205,7 @@ def test_the_rate_is_the_configs(written: str, data: Json, expected: float) -> N
     assert framerate_of(control.source, data) == expected
 
 
-@pytest.mark.parametrize("rate", ["0", "-5", "fast", "$none", "nan"])
+@pytest.mark.parametrize("rate", ["-5", "inf", "100000", "0.00001"])
 def test_a_rate_that_is_none_costs_the_task(rate: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", 3)
     item = item_of(FakeDetector(**CLASSES), path, tracked(), rate)
@@ -165,6 +235,14 @@ def test_a_track_is_complete(tmp_path: Path) -> None:
         assert step["time"] == pytest.approx(step["frame"] / 25)
         assert step["enabled"]
     assert region["score"] == pytest.approx(0.9)
+
+
+def test_times_are_those_of_label_studios_frames_whatever_the_files_rate_is(tmp_path: Path) -> None:
+    detector = Seeing(lambda index: Found(boxes=(moving("car", index),)), **CLASSES)
+    [region] = result_of(detector, write_video(tmp_path / "a.avi", 20, fps=30), tracked(), framerate="24")
+    assert [step["time"] for step in region["value"]["sequence"]] == [
+        step["frame"] / 24 for step in region["value"]["sequence"]
+    ]
 
 
 def test_a_gap_ends_what_is_shown_until_the_next_key_frame(tmp_path: Path) -> None:
@@ -340,3 +418,40 @@ def test_a_file_without_pictures_is_a_problem_of_its_task(tmp_path: Path) -> Non
     (tmp_path / "a.avi").write_bytes(write_video(tmp_path / "b.avi", 5).read_bytes()[:300])
     with pytest.raises(TaskProblem):
         list(Video(tmp_path / "a.avi", framerate=25, what="a.avi").read())
+
+
+def test_a_video_of_giant_frames_is_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 3)
+    with pytest.raises(TaskProblem, match="frames of 64x48 pixels") as caught:
+        Video(path, framerate=25, what="a.avi", most_pixels=64 * 48 - 1)
+    assert (caught.value.reason, caught.value.passing) == ("too_large", False)
+    Video(path, framerate=25, what="a.avi", most_pixels=64 * 48).close()
+
+
+def test_large_frames_go_through_in_smaller_batches() -> None:
+    frames = iter([Frame(number=number, image=Image.new("L", (8000, 4000))) for number in range(1, 6)])
+    assert [len(_read(frames, Spent())) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_the_record_of_a_video_says_where_the_time_went(tmp_path: Path) -> None:
+    class Timed(Seeing):
+        def predict(self, images: Sequence[Image.Image], *, look: Look) -> list[Found]:
+            timing = Timing(queue_s=0.0, inference_s=0.01, batch=len(images), engine="torch")
+            time.sleep(0.01)
+            return [replace(found, timing=timing) for found in super().predict(images, look=look)]
+
+    inferences = FakeInferences([])
+    client = a_client(
+        Timed(lambda index: Found(boxes=(moving("car", index),)), **CLASSES), inferences=inferences
+    )
+    path = write_video(tmp_path / "a.avi", 20)
+    predict(client, [{"id": 1, "data": {"video": str(path)}}], video_config(tracked()))
+    [(_, [record])] = inferences.kept
+    timing = record["timing"]
+    assert (timing["batch"], timing["engines"]) == (16, ("torch",))
+    assert timing["inference_s"] >= 0.02  # two batches
+    assert timing["decode_s"] > 0
+    assert timing["encode_s"] > 0
+    text = client.get("/metrics").text
+    [encoded] = [line for line in text.splitlines() if line.startswith("ml_backend_encode_seconds_sum")]
+    assert float(encoded.split()[1]) == pytest.approx(timing["encode_s"], rel=0.5)
