@@ -17,6 +17,9 @@ import numpy as np
 log = logging.getLogger(__name__)
 _BATCH = 4  # at least: whoever comes next waits for its end
 _SIZES = 2  # sizes of pictures that the network is compiled for: most projects have one, or one upright and one lying
+_WEIGHTS = (
+    128 * 1024 * 1024
+)  # bytes; larger networks (YOLO11x) would take too much memory to have several times
 _OFTEN, _LAST = 16, 128  # pictures of a size among the last ones, before it is worth a second of compiling
 _TIMES, _AGAIN = 7, 32  # pictures that tell which way is quicker; after how many the other one is tried again
 Size = tuple[int, ...]
@@ -27,7 +30,8 @@ Agree = Callable[[list[Any], list[Any]], bool]
 
 class OpenVinoEngine:
     """Takes pictures of any size; for the sizes that come most often the network is compiled once more in the
-    background, which makes it an eighth faster, and is used once it `agree`s with what any size goes through.
+    background, unless it is large, which makes it an eighth faster; it is used once it `agree`s with what any size goes
+    through.
 
     `precise`: single precision; else what OpenVINO takes for this processor, bf16 where it has instructions for it."""
 
@@ -54,7 +58,8 @@ class OpenVinoEngine:
         self._any = self._compiled(None)
         self.name = f"openvino {self._any.precision}"
         self._for: dict[Size, _Compiled] = {}
-        self._sizes = Sizes()
+        weights = file.with_suffix(".bin")
+        self._sizes = Sizes(_SIZES if weights.exists() and weights.stat().st_size <= _WEIGHTS else 0)
         self._guard = threading.Lock()
         self._compiling = False
 
@@ -189,9 +194,10 @@ class Quicker:
 
 
 class Sizes:
-    """Which sizes of pictures are worth a network of their own, by the last pictures."""
+    """Which sizes of pictures are worth a network of their own, by the last pictures; `most` at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _SIZES) -> None:
+        self._most = most
         self._last: deque[Size] = deque(maxlen=_LAST)
         self._never: set[Size] = set()
 
@@ -208,10 +214,10 @@ class Sizes:
         if len(self._last) < _OFTEN:
             return None
         counts = Counter(self._last)
-        for size, count in counts.most_common(_SIZES):
+        for size, count in counts.most_common(self._most):
             if size in have or size in self._never or count < _OFTEN or count * 4 < len(self._last):
                 continue
-            if len(have) < _SIZES:
+            if len(have) < self._most:
                 return size, None
             rarest = min(have, key=lambda one: counts[one])
             if counts[rarest] * 2 <= count:

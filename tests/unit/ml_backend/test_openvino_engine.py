@@ -153,6 +153,21 @@ def test_a_size_gives_way_only_to_one_that_comes_twice_as_often() -> None:
     assert seen(SMALL=20, WIDE=20, HIGH=20, SQUARE=20).wanted([SMALL, WIDE]) is None
 
 
+def test_a_large_network_has_none_of_its_own(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml_backend.engines.openvino_engine._WEIGHTS", 0)
+    file = network.with_suffix(".bin")
+    before = file.read_bytes()
+    file.write_bytes(before or b"0")
+    try:
+        engine = an_engine(network)
+        for value in range(200):
+            assert value_of(engine.forward(picture(SMALL, value))[0]) == value
+        assert not engine._compiling
+        assert compiled_for(engine) == set()
+    finally:
+        file.write_bytes(before)
+
+
 def test_only_the_last_pictures_count() -> None:
     assert seen(SMALL=500, WIDE=128).wanted([SMALL, HIGH]) == (WIDE, SMALL)
 
