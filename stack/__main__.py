@@ -70,6 +70,8 @@ def sidecar(words: tuple[str, ...]) -> None:
         setup = setup_here(os.environ)
     except BridgeError as error:
         raise click.ClickException(str(error)) from None
+    # A Ctrl-C reaches the command too, which has a word to say and an exit code of its own.
+    signal.signal(signal.SIGINT, lambda *_: None)
     sys.exit(run_program(setup, ["sidecar", *words], capture=False).returncode)
 
 
