@@ -204,7 +204,9 @@ def test_label_studio_never_waits_for_a_training(
             return found
 
         def is_busy() -> bool:
-            return bool({"running", "waiting"} & set(training()))  # of one answer: it goes from one to the other
+            return bool(
+                {"running", "waiting"} & set(training())
+            )  # of one answer: it goes from one to the other
 
         def until_done() -> None:
             deadline = time.monotonic() + 120
