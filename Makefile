@@ -29,7 +29,7 @@ test: setup ## All tests: unit, integration, end to end with a real Label Studio
 	@$(VENV_PYTHON) -m pytest -n 2 --no-loadscope-reorder tests/e2e tests/unit tests/integration
 
 unit: setup-main ## The quick tests: no network, seconds
-	@$(VENV_PYTHON) -m pytest tests/unit
+	@$(VENV_PYTHON) -m pytest -n 2 tests/unit
 
 check: setup-main ## Lint, format, types, unit and integration tests
 	@$(VENV_PYTHON) -m ruff check
