@@ -6,10 +6,11 @@ parsers of Pillow stay closed, since the bytes come from anyone who can add a ta
 
 from __future__ import annotations
 
+import ctypes
 import io
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ Reducible = Callable[[int, int], int]
 the models seeing less."""
 _HALVES = (8, 4, 2)  # by what libjpeg can divide while it unpacks
 _AT_ONCE_PIXELS = 150_000_000  # unpacked side by side, of up to 9 bytes each; a larger picture goes alone
+_LARGE_PIXELS = 20_000_000  # its memory goes back to the system, which takes milliseconds
 _ROWS = 256  # converted at a time, where numbers need several times the memory of the picture
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -59,24 +61,42 @@ def decode(body: bytes, *, max_pixels: int, what: str, reducible: Reducible | No
             hint="reduce it, or raise IMAGE_MAX_MEGAPIXELS",
         )
     smaller = 1 if reducible is None else _unpack_smaller(opened, reducible(*opened.size))
-    with _room.for_pixels(pixels // smaller**2):
-        try:
-            opened.load()
-            shown = _to_rgb(_upright(opened))
-        except Exception as error:
-            if is_want_of_memory(error):
-                raise TaskProblem(
-                    "too_large",
-                    f"{what}: there is no memory for its {opened.width}x{opened.height} pixels",
-                    hint="give the ML backend more, or lower IMAGE_MAX_MEGAPIXELS",
-                    passing=True,
-                ) from error
-            # Damaged files make Pillow's decoders raise almost anything: OSError, SyntaxError, struct.error, …
-            raise TaskProblem("undecodable", f"{what} is damaged or cut off: {error}") from error
-        width, height = shown.width * smaller, shown.height * smaller
-        if max(shown.size) > LARGEST_SIDE_PX:
-            shown.thumbnail((LARGEST_SIDE_PX, LARGEST_SIDE_PX), Image.Resampling.BOX)
+    pixels //= smaller**2
+    with _room.for_pixels(pixels):
+        unpacked = [opened]
+        del opened  # so that its pixels are free when they are given back
+        found = _unpacked(unpacked, smaller, what)
+        if pixels > _LARGE_PIXELS:
+            _give_back_memory()
+    return found
+
+
+def _unpacked(opened: list[Image.Image], smaller: int, what: str) -> LoadedImage:
+    """`opened`: one, which is taken out."""
+    image = opened.pop()
+    try:
+        image.load()
+        shown = _to_rgb(_upright(image))
+    except Exception as error:
+        if is_want_of_memory(error):
+            raise TaskProblem(
+                "too_large",
+                f"{what}: there is no memory for its {image.width}x{image.height} pixels",
+                hint="give the ML backend more, or lower IMAGE_MAX_MEGAPIXELS",
+                passing=True,
+            ) from error
+        # Damaged files make Pillow's decoders raise almost anything: OSError, SyntaxError, struct.error, …
+        raise TaskProblem("undecodable", f"{what} is damaged or cut off: {error}") from error
+    width, height = shown.width * smaller, shown.height * smaller
+    if max(shown.size) > LARGEST_SIDE_PX:
+        shown.thumbnail((LARGEST_SIDE_PX, LARGEST_SIDE_PX), Image.Resampling.BOX)
     return LoadedImage(image=shown, width=width, height=height)
+
+
+def _give_back_memory() -> None:
+    """glibc keeps what a thread has freed for that thread: a large picture's worth for each. Elsewhere does nothing."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Room:

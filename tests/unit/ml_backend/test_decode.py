@@ -299,3 +299,33 @@ def test_a_vector_graphic_is_named_as_what_it_is_not_though_ultralytics_looks_fi
     monkeypatch.setattr(Image, "open", patched)
     with pytest.raises(TaskProblem, match="none of JPEG, PNG"):
         load(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's way of keeping memory")
+def test_what_large_pictures_needed_is_given_back_by_every_thread() -> None:
+    """In a process of its own: six threads that stay, each with a picture after the other, keep nothing of them."""
+    body = image_bytes(Image.new("I;16", (5000, 5000)), "PNG")
+    code = (
+        "import sys, threading\n"
+        "from ml_backend.decode import decode\n"
+        "body = sys.stdin.buffer.read()\n"
+        "end = threading.Event()\n"
+        "def rss():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "def work(done):\n"
+        "    decode(body, max_pixels=10**9, what='')\n"
+        "    done.set()\n"
+        "    end.wait(60)\n"
+        "def one():\n"
+        "    done = threading.Event()\n"
+        "    threading.Thread(target=work, args=[done]).start()\n"
+        "    assert done.wait(60)\n"
+        "one()\n"
+        "before = rss()\n"
+        "for _ in range(5):\n"
+        "    one()\n"
+        "print(rss() - before)\n"
+        "end.set()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=body, capture_output=True, check=True)
+    assert int(done.stdout) < 25_000_000  # bytes; a byte a pixel of one of them
