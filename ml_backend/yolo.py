@@ -77,7 +77,7 @@ class _Answer:
 
 
 class YoloDetector:
-    """One YOLO model. Safe to use from several threads: only one of them, the batcher's, computes."""
+    """One YOLO model. Safe to use from several threads: only the batcher's, one a lane of the engine, compute."""
 
     def __init__(
         self,
